@@ -1,0 +1,34 @@
+"""How long a client that gets nowhere is listened to."""
+
+from typing import Final
+
+from smtpserv import reply
+from smtpserv.dialogue import state
+from smtpserv.dialogue.extension import Terms
+from smtpserv.reply import Reply
+
+#: Replies that say the client does not know how to talk.
+_MISTAKES: Final = frozenset({500, 501, 502, 503, 504, 555})
+
+
+class Budget:
+    """How much a client may ask of us without getting anywhere."""
+
+    __slots__ = ("_terms", "_errors", "_commands")
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._errors = 0
+        self._commands = 0
+
+    def spend(self, verb: str, answer: Reply) -> Reply | None:
+        """Count a command and its answer; the reply that ends the session when that was one too many."""
+        if answer.code in _MISTAKES:
+            self._errors += 1
+        if verb == state.END_OF_DATA and answer.accepted:
+            self._commands = 0
+        elif not (verb == "RCPT" and answer.accepted):
+            self._commands += 1
+        if self._errors > self._terms.max_errors:
+            return reply.TOO_MANY_ERRORS
+        return reply.TOO_MANY_COMMANDS if self._commands > self._terms.max_commands else None

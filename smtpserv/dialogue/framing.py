@@ -1,0 +1,134 @@
+"""From octets to lines and mail data. Whatever way the network splits them, what comes out is the same."""
+
+import re
+from typing import Final
+
+from smtpserv import reply
+from smtpserv.dialogue.extension import BareNewlines
+from smtpserv.error import SMTPError
+
+_TERMINATOR: Final = b"\r\n.\r\n"
+_TERMINATOR_STARTS: Final = tuple(_TERMINATOR[:length] for length in range(4, 0, -1))
+_ANY_NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
+
+
+class LineReader:
+    """Cuts command lines, which end in CRLF and in nothing else; buffers what is not read yet.
+
+    :param limit: octets of the longest line, CRLF included. Of a longer one nothing is kept.
+    """
+
+    __slots__ = ("_buffer", "_position", "_limit", "_discarding")
+
+    def __init__(self, limit: int) -> None:
+        self._buffer = b""
+        self._position = 0
+        self._limit = limit
+        self._discarding = False
+
+    def __len__(self) -> int:
+        return len(self._buffer) - self._position
+
+    def receive(self, octets: bytes) -> None:
+        """Append what the network brought."""
+        self._buffer = self.take() + octets
+
+    def take(self) -> bytes:
+        """Hand over everything unread."""
+        rest = self._buffer[self._position :]
+        self._buffer, self._position = b"", 0
+        return rest
+
+    def next_line(self) -> bytes | None:
+        """The next line without its CRLF, or None when it is not complete.
+
+        :raises SMTPError: 500, once, at the end of a line that was too long (RFC 5321 section 4.5.3.1.9).
+        """
+        start = self._position
+        end = self._buffer.find(b"\r\n", start)
+        if end < 0:
+            if len(self) > self._limit:
+                self._discarding = True
+                self._buffer, self._position = (b"\r" if self._buffer.endswith(b"\r") else b""), 0
+            return None
+        self._position = end + 2
+        if self._discarding or end + 2 - start > self._limit:
+            self._discarding = False
+            raise SMTPError(reply.LINE_TOO_LONG)
+        return self._buffer[start:end]
+
+
+class MailDataReader:
+    """Finds the end of mail data and removes stuffed dots (RFC 5321 section 4.5.2), a chunk at a time.
+
+    Only CRLF.CRLF ends mail data, and only a dot behind CRLF was stuffed. The chunk that could hold neither,
+    having no dot, is passed on unsearched; at most four octets are held back between chunks.
+    """
+
+    __slots__ = ("ended", "bare_newline", "_policy", "_held", "_surplus")
+
+    def __init__(self, policy: BareNewlines) -> None:
+        self.ended = False
+        #: Whether a CR or LF alone was met, unless the policy allows or normalizes it.
+        self.bare_newline = False
+        self._policy = policy
+        # The line of the DATA command ends in the CRLF that a first line's dot follows; it is no content.
+        self._held = b"\r\n"
+        self._surplus = 2
+
+    def read(self, octets: bytes) -> tuple[bytes, bytes]:
+        """Take the next octets.
+
+        :return: the content in them, and what follows the end of the mail data (empty before the end).
+        """
+        octets = self._held + octets
+        rest = b""
+        dotted = b"." in octets and b"\r\n." in octets
+        end = octets.find(_TERMINATOR) if dotted else -1
+        if end >= 0:
+            self.ended = True
+            rest = octets[end + len(_TERMINATOR) :]
+            octets = octets[: end + 2]
+        else:
+            self._held = self._unfinished(octets)
+            if self._held:
+                octets = octets[: -len(self._held)]
+        if dotted:
+            octets = octets.replace(b"\r\n.", b"\r\n")
+        if self._surplus and octets:
+            octets, self._surplus = octets[self._surplus :], 0
+        return self._checked(octets), rest
+
+    @staticmethod
+    def _unfinished(octets: bytes) -> bytes:
+        """What of the tail might begin the terminator."""
+        for start in _TERMINATOR_STARTS:
+            if octets.endswith(start):
+                return start
+        return b""
+
+    def _checked(self, content: bytes) -> bytes:
+        if self._policy is BareNewlines.ALLOW or has_only_whole_newlines(content):
+            return content
+        if self._policy is BareNewlines.NORMALIZE:
+            return _ANY_NEWLINE.sub(b"\r\n", content)
+        self.bare_newline = True
+        return content
+
+
+def has_only_whole_newlines(octets: bytes) -> bool:
+    """Whether each CR is followed by LF and each LF follows a CR.
+
+    Counting CRLF is three times slower than counting an octet. Lines of one length, as base64 has them, are
+    spared it: when a stride meets LF alone, a stride one octet before it CR alone, and together they are as
+    many as there are, then all stand in pairs.
+    """
+    feeds = octets.count(b"\n")
+    if feeds != octets.count(b"\r"):
+        return False
+    first = octets.find(b"\n")
+    step = octets.find(b"\n", first + 1) - first
+    if first > 0 and step > 1 and (len(octets) - 1 - first) // step + 1 == feeds:
+        if octets[first::step].count(b"\n") == octets[first - 1 : -1 : step].count(b"\r") == feeds:
+            return True
+    return octets.count(b"\r\n") == feeds

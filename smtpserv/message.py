@@ -1,0 +1,257 @@
+"""The values a processor is given: who speaks (session), for whom (envelope), and what was sent (content)."""
+
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import SMTP as SMTP_POLICY
+from functools import cached_property
+from types import MappingProxyType
+from typing import BinaryIO, Final, Protocol, cast
+
+#: Parameters of a MAIL or RCPT command: keyword in capitals -> value as sent, None where it has none.
+Parameters = Mapping[str, str | None]
+NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
+
+#: Octets read at a time.
+CHUNK: Final = 65536
+
+_HEADER_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)\r?\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of the connection: an IP address and port, or a Unix socket's path (maybe empty) and 0."""
+
+    host: str
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFacts:
+    """What protects the connection, as the TLS library names it: ``TLSv1.3``, ``TLS_AES_256_GCM_SHA384``."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One connection, as far as it is known when a policy or processor is asked.
+
+    :param id: names it in the log; a message's id begins with it.
+    :param greeting_verb: ``HELO``, ``EHLO`` or ``LHLO``; empty before any.
+    :param hello_name: what the client called itself, unchecked.
+    :param identity: who authenticated, None when nobody did.
+    """
+
+    id: str
+    peer: Peer
+    greeting_verb: str = ""
+    hello_name: str = ""
+    tls: TLSFacts | None = None
+    identity: str | None = None
+
+    @property
+    def protocol(self) -> str:
+        """The ``with`` name of RFC 3848: ``SMTP``, ``ESMTP``, ``ESMTPS``, ``ESMTPSA``, ``LMTP`` ..."""
+        base = _PROTOCOLS.get(self.greeting_verb, "SMTP")
+        return base if base == "SMTP" else f"{base}{'S' if self.tls else ''}{'A' if self.identity else ''}"
+
+
+_PROTOCOLS: Final = {"EHLO": "ESMTP", "LHLO": "LMTP"}
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A mailbox as MAIL or RCPT named it.
+
+    :param address: what stood between the angle brackets, as sent, without a source route; empty for the
+        null reverse-path, without a domain for ``postmaster``.
+    """
+
+    address: str
+    parameters: Parameters = NO_PARAMETERS
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the last at-sign, with the quotes it was sent in."""
+        return self.address.rpartition("@")[0] if "@" in self.address else self.address
+
+    @property
+    def domain(self) -> str:
+        """What stands behind the last at-sign: a domain or an address literal in brackets; may be empty."""
+        return self.address.rpartition("@")[2] if "@" in self.address else ""
+
+    def __str__(self) -> str:
+        return f"<{self.address}>"
+
+
+class ReversePath(Path):
+    """Where notifications go (RFC 5321 section 4.1.1.2)."""
+
+    __slots__ = ()
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is ``<>``: a notification, to which none must ever be sent."""
+        return not self.address
+
+    @property
+    def size(self) -> int | None:
+        """What the client said the message will measure, in octets (RFC 1870)."""
+        size = self.parameters.get("SIZE")
+        return int(size) if size else None
+
+    @property
+    def body(self) -> str:
+        """``7BIT`` or ``8BITMIME`` (RFC 6152)."""
+        return (self.parameters.get("BODY") or "7BIT").upper()
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether addresses and header may hold UTF-8 (RFC 6531)."""
+        return "SMTPUTF8" in self.parameters
+
+
+class ForwardPath(Path):
+    """One recipient (RFC 5321 section 4.1.1.3)."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What MAIL and RCPT said.
+
+    :param id: names the message in our 250 and in the log.
+    :param forward_paths: the recipients that were accepted, in their order, repeated ones included.
+    """
+
+    id: str
+    reverse_path: ReversePath
+    forward_paths: tuple[ForwardPath, ...]
+
+    @property
+    def size(self) -> int | None:
+        """The announced size in octets; what came is :attr:`Content.size`."""
+        return self.reverse_path.size
+
+    @property
+    def body(self) -> str:
+        """``7BIT`` or ``8BITMIME``."""
+        return self.reverse_path.body
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether the client asked for SMTPUTF8."""
+        return self.reverse_path.smtputf8
+
+
+class HasDescriptor(Protocol):
+    """A file, known by its descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor, open for reading."""
+
+
+class Content:
+    """The octets between DATA and the final dot, dots unstuffed and nothing else changed.
+
+    Small ones are held in memory, large ones in a file that has no name any more. Each :meth:`open` is a
+    position of its own. What is open reads on for as long as this object is kept.
+
+    :param source: the octets; or a file of as many octets as ``size`` says, which nobody writes to any more.
+    """
+
+    def __init__(self, source: "bytes | HasDescriptor", size: int = 0) -> None:
+        self._source: Final = source
+        #: Octets in all.
+        self.size: Final = len(source) if isinstance(source, bytes) else size
+
+    def open(self) -> BinaryIO:
+        """A binary file at the first octet, for reading and seeking."""
+        if isinstance(self._source, bytes):
+            return io.BytesIO(self._source)
+        return cast(BinaryIO, io.BufferedReader(_FileView(self._source), CHUNK))
+
+    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+        """The octets in pieces of at most ``size``."""
+        with self.open() as file:
+            while chunk := file.read(size):
+                yield chunk
+
+    def read(self) -> bytes:
+        """All octets at once: for messages known to be small."""
+        return self._source if isinstance(self._source, bytes) else b"".join(self.chunks())
+
+    @cached_property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """The header fields, (name, value), in their order; values are unfolded and not decoded.
+
+        Octets that are not UTF-8 are replaced. What is no header field ends the header.
+        """
+        with self.open() as file:
+            head = file.read(_MAX_HEADER)
+        fields: list[tuple[str, str]] = []
+        position = 0
+        while match := _HEADER_FIELD.match(head, position):
+            value = b"".join(match[2].splitlines())
+            fields.append((match[1].decode("ascii"), value.decode("utf-8", "replace").rstrip()))
+            position = match.end()
+        return tuple(fields)
+
+    @cached_property
+    def email(self) -> EmailMessage:
+        """The whole message, parsed by the standard library; this holds it in memory."""
+        with self.open() as file:
+            return cast(EmailMessage, BytesParser(policy=SMTP_POLICY).parse(file))
+
+
+#: Octets of a message in which its header is looked for.
+_MAX_HEADER: Final = 1 << 20
+
+
+class _FileView(io.RawIOBase):
+    """A position of its own in a shared file; closing it leaves the file open."""
+
+    def __init__(self, file: "HasDescriptor") -> None:
+        self._file = file
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        read = os.preadv(self._file.fileno(), [buffer], self._position)
+        self._position += read
+        return read
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
+        base = start[whence] if whence in start else os.fstat(self._file.fileno()).st_size
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An envelope and its content, and the session that brought them."""
+
+    session: Session
+    envelope: Envelope
+    content: Content
+
+    @property
+    def id(self) -> str:
+        """Names the message in our 250 and in the log."""
+        return self.envelope.id

@@ -1,0 +1,126 @@
+"""Shows each message on stdout, then drops it: what ``smtpd.DebuggingServer`` did, and a form for programs."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.threads import deferToThreadPool
+from zope.interface import implementer
+
+from smtpserv.error import StartError
+from smtpserv.interfaces import IMessageProcessor
+from smtpserv.message import Message, Path
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorThreads
+
+#: Control characters, line and paragraph separators and bidirectional controls: what could drive a terminal.
+_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+@implementer(IMessageProcessor)
+class DebuggingProcessor:
+    """Prints messages, one at a time and off the reactor's thread: a pager may make it wait.
+
+    :param show: makes the text of a message, piece by piece.
+    :param in_thread: runs a function that may block.
+    :param output: where it is printed, in UTF-8.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Message], Iterator[str]],
+        in_thread: "Callable[..., Deferred[Any]]",
+        output: BinaryIO,
+    ) -> None:
+        self._show: Final = show
+        self._in_thread: Final = in_thread
+        self._output: Final = output
+        self._turn: Final = DeferredLock()
+
+    def process_message(self, message: Message) -> "Deferred[None]":
+        """Print it, after those that came before; accepted when it is printed."""
+        return self._turn.run(self._in_thread, self._print, message)
+
+    def _print(self, message: Message) -> None:
+        for piece in self._show(message):
+            self._output.write(piece.encode("utf-8"))
+        self._output.flush()
+
+
+def show_text(message: Message) -> Iterator[str]:
+    """``smtpd``'s own form; what could drive a terminal is written as an escape."""
+    yield "---------- MESSAGE FOLLOWS ----------\n"
+    in_header = True
+    for line in _lines(message):
+        if in_header and not line:
+            yield f"X-Peer: {message.session.peer.host}\n"
+            in_header = False
+        yield _UNSAFE.sub(_escape, line) + "\n"
+    yield "------------ END MESSAGE ------------\n"
+
+
+def _lines(message: Message) -> Iterator[str]:
+    with message.content.open() as file:
+        while octets := file.readline(_LONGEST):
+            yield octets.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+
+
+#: Octets of a line that are printed as one line.
+_LONGEST: Final = 1 << 16
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def show_json(message: Message) -> Iterator[str]:
+    """One object a line: envelope, parameters, session facts, header fields, sizes."""
+    session, envelope = message.session, message.envelope
+    tls = session.tls
+    shown = {
+        "id": message.id,
+        "session": {
+            "id": session.id,
+            "peer": {"host": session.peer.host, "port": session.peer.port},
+            "hello": session.hello_name,
+            "protocol": session.protocol,
+            "tls": {"version": tls.version, "cipher": tls.cipher} if tls else None,
+            "identity": session.identity,
+        },
+        "envelope": {
+            "reverse_path": _path(envelope.reverse_path),
+            "forward_paths": [_path(path) for path in envelope.forward_paths],
+            "size": envelope.size,
+            "body": envelope.body,
+            "smtputf8": envelope.smtputf8,
+        },
+        "headers": message.content.headers,
+        "size": message.content.size,
+    }
+    yield json.dumps(shown) + "\n"
+
+
+def _path(path: Path) -> dict[str, object]:
+    return {"address": path.address, "parameters": dict(path.parameters)}
+
+
+_FORMS: Final = {"text": show_text, "json": show_json}
+
+
+def make_debugging(reactor: "IReactorThreads", format: str = "text") -> DebuggingProcessor:
+    """Make it from its argument.
+
+    :raises StartError: for a format that is neither ``text`` nor ``json``.
+    """
+    if format not in _FORMS:
+        raise StartError(f"format={format!r} is neither text nor json")
+
+    def in_thread(call: Callable[..., Any], *facts: Any) -> "Deferred[Any]":
+        return deferToThreadPool(reactor, reactor.getThreadPool(), call, *facts)
+
+    # sys.stdout may have become a part of Twisted's log, with a stamp before each line.
+    return DebuggingProcessor(_FORMS[format], in_thread, (sys.__stdout__ or sys.stdout).buffer)

@@ -1,0 +1,184 @@
+"""Replies: the value, its wire form in both directions, and the one catalogue of what this server says.
+
+Codes are those of RFC 5321 section 4.2, enhanced status codes those of RFC 3463 and the RFC 5248 registry.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Longest reply line in octets, code and CRLF included (RFC 5321 section 4.5.3.1.5).
+MAX_LINE: Final = 512
+
+_CODE = re.compile(r"[2-5][0-5][0-9]")
+_STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
+_TEXT = re.compile(r"[\t -~]*")
+_WIRE_LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$))?(.*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply to one command.
+
+    It is checked when it is made, so that whatever a processor hands over can be sent as it stands.
+
+    :param code: the three digits, 200 to 559. After a 421 the connection is closed.
+    :param text: printable ASCII; a line feed begins a further line of the reply.
+    :param status: the enhanced status code (RFC 3463), of the same class as the code; left out, it is the
+        class's general one (``2.0.0``, ``4.0.0``, ``5.0.0``); ``""`` sends none.
+    :raises ValueError: for a code, status or text that could not be sent.
+    """
+
+    code: int
+    text: str = ""
+    status: str | None = None
+    #: The reply as it goes over the wire.
+    octets: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not _CODE.fullmatch(str(self.code)):
+            raise ValueError(f"not a reply code: {self.code!r}")
+        if self.status is None:
+            object.__setattr__(self, "status", "" if self.reply_class == 3 else f"{self.reply_class}.0.0")
+        if self.status and not (_STATUS.fullmatch(self.status) and self.status[0] == str(self.code)[0]):
+            raise ValueError(f"not an enhanced status for {self.code}: {self.status!r}")
+        object.__setattr__(self, "octets", self._render())
+
+    @property
+    def reply_class(self) -> int:
+        """The first digit: 2 done, 3 go on, 4 failed for now, 5 failed for good."""
+        return self.code // 100
+
+    @property
+    def accepted(self) -> bool:
+        """Whether this is a positive completion (2yz)."""
+        return self.reply_class == 2
+
+    def _render(self) -> bytes:
+        lead = f"{self.status} " if self.status else ""
+        lines = self.text.split("\n")
+        for line in lines:
+            if not _TEXT.fullmatch(line):
+                raise ValueError(f"reply text is printable ASCII: {line!r}")
+            if len(lead) + len(line) + 6 > MAX_LINE:
+                raise ValueError(f"reply line over {MAX_LINE} octets: {line[:40]!r}...")
+        marks = ["-"] * (len(lines) - 1) + [" "]
+        return "".join(f"{self.code}{mark}{lead}{line}\r\n" for mark, line in zip(marks, lines)).encode("ascii")
+
+    def __str__(self) -> str:
+        return self.octets.decode("ascii").rstrip("\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """One reply for each forward-path of the envelope, in its order (RFC 2033 section 4.2).
+
+    Under LMTP each is sent. SMTP has room for one reply to all: see :meth:`combined`.
+    """
+
+    replies: tuple[Reply, ...]
+
+    def __init__(self, replies: Sequence[Reply]) -> None:
+        if not replies:
+            raise ValueError("Results holds a reply for each recipient")
+        object.__setattr__(self, "replies", tuple(replies))
+
+    def combined(self) -> Reply:
+        """The reply that loses nobody's mail: a transient failure before a permanent one before success."""
+        return min(self.replies, key=lambda reply: _LOSES_LEAST[reply.reply_class])
+
+
+_LOSES_LEAST: Final = {4: 0, 5: 1, 3: 2, 2: 3}
+
+
+def parse_replies(octets: bytes) -> tuple[list[Reply], bytes]:
+    """Read the complete replies at the head of what a server sent.
+
+    :return: the replies, and the octets that do not make a whole reply yet.
+    :raises ValueError: for a line that is no reply line, or codes that change within a reply (RFC 5321 4.2.1).
+    """
+    replies: list[Reply] = []
+    open_lines: list[tuple[bytes, bytes, bytes]] = []
+    rest = octets
+    while (end := octets.find(b"\r\n")) >= 0:
+        line, octets = octets[:end], octets[end + 2 :]
+        match = _WIRE_LINE.fullmatch(line)
+        if match is None or (open_lines and open_lines[0][0] != match[1]):
+            raise ValueError(f"not a reply line: {line!r}")
+        open_lines.append((match[1], match[3] or b"", match[4] or b""))
+        if match[2] != b"-":
+            code, status, _ = open_lines[0]
+            text = "\n".join(part.decode("ascii") for *_, part in open_lines)
+            replies.append(Reply(int(code), text, status.decode("ascii")))
+            open_lines, rest = [], octets
+    return replies, rest
+
+
+# --- the catalogue ---------------------------------------------------------------------------------------
+# What each situation is answered with. Nobody else in the package writes a reply's text.
+
+
+def greeting(hostname: str) -> Reply:
+    """The first thing said; the name comes first (RFC 5321 section 4.2)."""
+    return Reply(220, f"{hostname} ESMTP smtpserv", "")
+
+
+def unwelcome(refusal: Reply) -> Reply:
+    """A refusal in place of the greeting: 554 for good, 421 for now (RFC 5321 sections 3.1 and 4.3.2)."""
+    return Reply(554 if refusal.reply_class == 5 else 421, refusal.text, refusal.status)
+
+
+def hello(hostname: str, keywords: Sequence[str] = ()) -> Reply:
+    """The answer to HELO or EHLO: our name, then one extension keyword a line (RFC 5321 section 4.1.1.1)."""
+    return Reply(250, "\n".join((hostname, *keywords)), "")
+
+
+def accepted(message_id: str) -> Reply:
+    """The message is ours now; its id helps both sides find it in their logs."""
+    return Reply(250, f"Ok, {message_id}", "2.6.0")
+
+
+def unknown_parameter(keyword: str) -> Reply:
+    """A MAIL or RCPT parameter of no extension that was announced (RFC 5321 section 4.1.1.11)."""
+    return Reply(555, f"Parameter {keyword} not recognized", "5.5.4")
+
+
+def closing(hostname: str) -> Reply:
+    """The answer to QUIT."""
+    return Reply(221, f"{hostname} closing connection", "2.0.0")
+
+
+OK: Final = Reply(250, "Ok", "2.0.0")
+SENDER_OK: Final = Reply(250, "Sender ok", "2.1.0")
+RECIPIENT_OK: Final = Reply(250, "Recipient ok", "2.1.5")
+START_MAIL_INPUT: Final = Reply(354, "End data with <CRLF>.<CRLF>", "")
+HELP: Final = Reply(214, "Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "2.0.0")
+CANNOT_VERIFY: Final = Reply(252, "Cannot verify, but will accept mail and try", "2.1.5")
+
+TOO_MANY_CONNECTIONS: Final = Reply(421, "Too many connections, try again later", "4.7.0")
+SHUTTING_DOWN: Final = Reply(421, "Shutting down, try again later", "4.3.2")
+IDLE_TOO_LONG: Final = Reply(421, "Idle for too long", "4.4.2")
+SESSION_TOO_LONG: Final = Reply(421, "Session lasted too long, connect again", "4.4.2")
+DATA_TOO_SLOW: Final = Reply(421, "Mail data came too slowly", "4.4.2")
+TOO_MANY_ERRORS: Final = Reply(421, "Too many errors", "4.7.0")
+TOO_MANY_COMMANDS: Final = Reply(421, "Too many commands without mail", "4.7.0")
+
+INSUFFICIENT_STORAGE: Final = Reply(452, "Insufficient system storage", "4.3.1")
+TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", "4.5.3")
+LOCAL_ERROR: Final = Reply(451, "Local error in processing", "4.3.0")
+PROCESSING_TOO_LONG: Final = Reply(451, "Processing took too long", "4.4.5")
+
+LINE_TOO_LONG: Final = Reply(500, "Line too long", "5.5.2")
+UNKNOWN_COMMAND: Final = Reply(500, "Command not recognized", "5.5.2")
+NOT_IMPLEMENTED: Final = Reply(502, "Command not implemented", "5.5.1")
+OUT_OF_ORDER: Final = Reply(503, "Bad sequence of commands", "5.5.1")
+NO_VALID_RECIPIENTS: Final = Reply(554, "No valid recipients", "5.5.1")
+BAD_ARGUMENT: Final = Reply(501, "Syntax error in arguments", "5.5.4")
+BAD_HELLO_NAME: Final = Reply(501, "Domain name or address literal expected", "5.5.4")
+BAD_PARAMETER: Final = Reply(501, "Syntax error in parameters", "5.5.4")
+BAD_REVERSE_PATH: Final = Reply(501, "Syntax error in reverse-path", "5.1.7")
+BAD_FORWARD_PATH: Final = Reply(501, "Syntax error in forward-path", "5.1.3")
+NEEDS_SMTPUTF8: Final = Reply(553, "Non-ASCII address needs SMTPUTF8", "5.6.7")
+MESSAGE_TOO_BIG: Final = Reply(552, "Message exceeds the size limit", "5.3.4")
+BARE_NEWLINE: Final = Reply(550, "Bare CR or LF in mail data; lines end in CRLF", "5.6.0")

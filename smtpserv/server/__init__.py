@@ -1,0 +1,1 @@
+"""The inbound side on Twisted: sessions, their deadlines, and the content they bring."""

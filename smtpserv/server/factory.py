@@ -1,0 +1,109 @@
+"""All sessions of a server: opens them, counts them, sweeps them every second, and sees them out."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
+
+from smtpserv import reply
+from smtpserv.message import Peer
+from smtpserv.reply import Reply
+from smtpserv.server.protocol import SMTPServerProtocol
+from smtpserv.server.receiver import House
+
+#: Seconds between two looks at the deadlines.
+SWEEP: Final = 1.0
+
+
+class SMTPServerFactory(Factory):
+    """Makes a protocol for each connection, for any number of ports."""
+
+    noisy = False
+
+    def __init__(self, house: House) -> None:
+        self.house: Final = house
+        self._sessions: Final[set[SMTPServerProtocol]] = set()
+        self._hosts: Final[Counter[str]] = Counter()
+        self._sweep: Final = LoopingCall(self._sweep_all)
+        self._sweep.clock = house.clock
+        self._farewell: Reply | None = None
+        self._empty: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """A session, or one that is told at once that there is no room."""
+        peer = peer_of(addr)
+        refusal = self._farewell or self._no_room_for(peer)
+        if refusal is not None:
+            return _Refusal(refusal)
+        protocol = SMTPServerProtocol(self.house, peer, self._ended)
+        self._sessions.add(protocol)
+        self._hosts[peer.host] += 1
+        if not self._sweep.running:
+            self._sweep.start(SWEEP, now=False)
+        return protocol
+
+    def drain(self, deadline: float) -> "Deferred[None]":
+        """Take no more connections; let messages under way finish, until the deadline (seconds).
+
+        :return: fires when the last session has ended.
+        """
+        self._farewell = reply.SHUTTING_DOWN
+        if not self._sessions:
+            return succeed(None)
+        self._empty = Deferred()
+        cut = self.house.clock.callLater(deadline, self._each, SMTPServerProtocol.hang_up)
+        self._empty.addBoth(lambda _: cut.cancel() if cut.active() else None)
+        empty = self._empty
+        self._each(SMTPServerProtocol.leave)
+        return empty
+
+    def _each(self, goodbye: Callable[[SMTPServerProtocol, Reply], None]) -> None:
+        for session in list(self._sessions):
+            goodbye(session, reply.SHUTTING_DOWN)
+
+    def _no_room_for(self, peer: Peer) -> Reply | None:
+        limits = self.house.limits
+        full = len(self._sessions) >= limits.max_connections
+        if full or self._hosts[peer.host] >= limits.connections_from(peer.host):
+            return reply.TOO_MANY_CONNECTIONS
+        return None
+
+    def _ended(self, session: SMTPServerProtocol) -> None:
+        self._sessions.discard(session)
+        self._hosts[session.peer.host] -= 1
+        if not self._hosts[session.peer.host]:
+            del self._hosts[session.peer.host]
+        if not self._sessions:
+            self._sweep.stop()
+            if self._empty is not None:
+                self._empty.callback(None)
+
+    def _sweep_all(self) -> None:
+        now = self.house.clock.seconds()
+        for session in list(self._sessions):
+            session.sweep(now)
+
+
+class _Refusal(Protocol):
+    """A connection that there is no room for."""
+
+    def __init__(self, refusal: Reply) -> None:
+        self._refusal: Final = refusal
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._refusal.octets)
+        self.transport.loseConnection()
+
+
+def peer_of(address: IAddress | None) -> Peer:
+    """The value of a Twisted address; a Unix socket's peer mostly has no name."""
+    host = getattr(address, "host", None)
+    if host is not None:
+        return Peer(host, getattr(address, "port", 0))
+    name = getattr(address, "name", None) or b""
+    return Peer(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name))

@@ -1,0 +1,118 @@
+"""Asking: a colleague answers at once, or later by a Deferred or awaitable, or by raising."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from smtpserv import reply
+from smtpserv.error import SMTPError
+from smtpserv.reply import Reply
+
+#: Takes the answer; whatever was raised has become a Reply by then.
+Then = Callable[[Any], None]
+
+_log = Logger()
+
+#: Errors that say a disk, a quota, memory or a table of descriptors is full.
+_EXHAUSTED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG})
+
+
+class _Question:
+    """One that is not answered yet."""
+
+    __slots__ = ("deferred", "since", "then", "later")
+
+    def __init__(self, deferred: "Deferred[Any]", since: float, then: Then) -> None:
+        self.deferred = deferred
+        self.since = since
+        self.then = then
+        self.later = False
+
+
+class Inquiry:
+    """At most one question is open at a time; an answer to one that was given up is nobody's.
+
+    :param resume: called after an answer that did not come at once, with the time it was asked.
+    """
+
+    __slots__ = ("_clock", "_resume", "_question")
+
+    def __init__(self, clock: IReactorTime, resume: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._resume = resume
+        self._question: _Question | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._question is not None
+
+    def ask(self, then: Then, call: Callable[..., Any], *facts: Any) -> None:
+        """Call, and give what comes of it to ``then``: now if it is there, else when it is."""
+        try:
+            answer = call(*facts)
+        except Exception:
+            answer = reply_to(Failure())
+        if isinstance(answer, Awaitable):
+            self._wait(as_deferred(answer), then)
+        else:
+            then(answer)
+
+    def give_up(self, answer: Reply | None = None) -> None:
+        """Cancel the open question; ``answer``, if there is one, stands for what it would have answered."""
+        question, self._question = self._question, None
+        if question is None:
+            return
+        question.deferred.cancel()
+        if answer is not None:
+            question.then(answer)
+            self._resume(question.since)
+
+    def expire(self, now: float, deadline: float) -> None:
+        """Give up a question that has been open too long."""
+        if self._question is not None and now - self._question.since >= deadline:
+            self.give_up(reply.PROCESSING_TOO_LONG)
+
+    def _wait(self, deferred: "Deferred[Any]", then: Then) -> None:
+        question = self._question = _Question(deferred, self._clock.seconds(), then)
+        deferred.addErrback(reply_to).addCallback(self._settle, question)
+        question.later = True
+
+    def _settle(self, answer: Any, question: _Question) -> None:
+        if self._question is not question:
+            return
+        self._question = None
+        question.then(answer)
+        if question.later:
+            self._resume(question.since)
+
+
+def as_deferred(answer: Awaitable[Any]) -> "Deferred[Any]":
+    """Any awaitable as a Deferred: a coroutine, an asyncio future, or a Deferred itself."""
+    if isinstance(answer, Deferred):
+        return answer
+    if isinstance(answer, asyncio.Future):
+        return Deferred.fromFuture(answer)
+
+    async def wait() -> Any:
+        return await answer
+
+    return Deferred.fromCoroutine(wait())
+
+
+def reply_to(failure: Failure) -> Reply:
+    """What a peer hears of an exception. Only what was raised for it says what it is; the rest is for the log."""
+    error = failure.value
+    if isinstance(error, SMTPError):
+        return error.reply
+    if isinstance(error, CancelledError):
+        return reply.LOCAL_ERROR
+    _log.failure("An answer failed", failure=failure)
+    exhausted = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _EXHAUSTED)
+    return reply.INSUFFICIENT_STORAGE if exhausted else reply.LOCAL_ERROR

@@ -1,0 +1,99 @@
+"""What a server bears, and the deadlines of one session."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from smtpserv import reply
+from smtpserv.reply import Reply
+
+#: Connections from one address that is not loopback, when nothing else was said.
+PER_ADDRESS: Final = 100
+
+#: Seconds of mail data before its rate is looked at.
+GRACE: Final = 30.0
+
+#: Seconds a client that was told goodbye may take to close.
+LINGER: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds, rates in octets a second.
+
+    :param max_connections: all that are open at once.
+    :param max_connections_per_address: those from one address; None means 100, and no limit for loopback.
+    :param idle_timeout: waiting for the client to say something; RFC 5321 section 4.5.3.2.7 wants 300 at least.
+    :param session_deadline: one connection, from connect; a message under way is still taken.
+    :param data_deadline: the mail data of one message.
+    :param min_data_rate: of mail data, on the average, after the first half minute.
+    :param processing_deadline: each answer of a policy or processor; a client waits 600 (RFC 5321 4.5.3.2.6).
+    :param memory_limit: octets of content held in memory; more goes to a temporary file.
+    """
+
+    max_connections: int = 20000
+    max_connections_per_address: int | None = None
+    idle_timeout: float = 300.0
+    session_deadline: float = 3600.0
+    data_deadline: float = 1800.0
+    min_data_rate: float = 500.0
+    processing_deadline: float = 300.0
+    memory_limit: int = 1 << 20
+
+    def connections_from(self, host: str) -> int:
+        """How many connections the address may have."""
+        if self.max_connections_per_address is not None:
+            return self.max_connections_per_address
+        return self.max_connections if is_local(host) else PER_ADDRESS
+
+
+def is_local(host: str) -> bool:
+    """Whether the peer is on this machine: a loopback address or a Unix socket."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return True
+
+
+class Deadlines:
+    """What a session still has time for. It keeps stamps and no timer; somebody sweeps."""
+
+    __slots__ = ("_limits", "_opened", "_heard", "_data_began", "_data_octets")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._opened = now
+        self._heard = now
+        self._data_began: float | None = None
+        self._data_octets = 0
+
+    def heard(self, now: float, octets: int) -> None:
+        """The client sent something."""
+        self._heard = now
+        self._data_octets += octets
+
+    def data_begins(self, now: float) -> None:
+        """The client was told to send mail data."""
+        self._data_began = now
+        self._data_octets = 0
+
+    def data_ended(self) -> None:
+        """The final dot came."""
+        self._data_began = None
+
+    def waited(self, now: float, since: float) -> None:
+        """The client waited for us; that time is not its own."""
+        self._heard = now
+        if self._data_began is not None:
+            self._data_began += now - since
+
+    def overdue(self, now: float) -> Reply | None:
+        """What the client is told if it has run out of time."""
+        limits = self._limits
+        if now - self._heard >= limits.idle_timeout:
+            return reply.IDLE_TOO_LONG
+        if self._data_began is None:
+            return reply.SESSION_TOO_LONG if now - self._opened >= limits.session_deadline else None
+        lasted = now - self._data_began
+        slow = lasted >= GRACE and self._data_octets < limits.min_data_rate * lasted
+        return reply.DATA_TOO_SLOW if slow or lasted >= limits.data_deadline else None

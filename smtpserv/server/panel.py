@@ -1,0 +1,50 @@
+"""Who is asked at each stage: found once at start, so that a stage nobody cares about costs nothing."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from smtpserv.interfaces import IRecipientPolicy, ISenderPolicy, ISessionPolicy, Verdict
+
+#: A stage's question, or None where nobody is to be asked.
+Question = Callable[..., Verdict] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One question for each stage; all policies of the stage answer it in turn, the first verdict counts."""
+
+    connect: Question
+    hello: Question
+    sender: Question
+    recipient: Question
+
+
+def seat(policies: Iterable[object]) -> Panel:
+    """Ask each policy once, by adaptation, at which stages it wants a say."""
+    seated = list(policies)
+    session = [policy for each in seated if (policy := ISessionPolicy(each, None)) is not None]
+    sender = [policy for each in seated if (policy := ISenderPolicy(each, None)) is not None]
+    recipient = [policy for each in seated if (policy := IRecipientPolicy(each, None)) is not None]
+    return Panel(
+        connect=_in_turn([policy.connect for policy in session]),
+        hello=_in_turn([policy.hello for policy in session]),
+        sender=_in_turn([policy.check_sender for policy in sender]),
+        recipient=_in_turn([policy.check_recipient for policy in recipient]),
+    )
+
+
+def _in_turn(calls: list[Callable[..., Verdict]]) -> Question:
+    if len(calls) < 2:
+        return calls[0] if calls else None
+
+    async def ask(*facts: Any) -> Any:
+        for call in calls:
+            verdict = call(*facts)
+            if isinstance(verdict, Awaitable):
+                verdict = await verdict
+            if verdict is not None:
+                return verdict
+        return None
+
+    return ask

@@ -1,0 +1,127 @@
+"""Between the transport and a conversation: octets in, octets out, and when to stop reading."""
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from smtpserv.dialogue import state
+from smtpserv.message import Peer, Session, TLSFacts
+from smtpserv.reply import Reply
+from smtpserv.server.conversation import Conversation
+from smtpserv.server.limits import LINGER
+from smtpserv.server.receiver import House
+
+#: Octets a client may send ahead while it waits for an answer; then it is read no further.
+READ_AHEAD: Final = 65536
+
+
+@implementer(IPushProducer)
+class SMTPServerProtocol(Protocol):
+    """One connection.
+
+    :param ended: called once, when the connection is gone and nothing is under way any more.
+    """
+
+    def __init__(self, house: House, peer: Peer, ended: "Callable[[SMTPServerProtocol], None]") -> None:
+        self.peer: Final = peer
+        self._house: Final = house
+        self._ended: Final = ended
+        self._conversation = Conversation(
+            house, Session(os.urandom(6).hex(), peer), self._protection, self._answered
+        )
+        self._congested = False
+        self._paused = False
+        self._closed_at: float | None = None
+
+    def connectionMade(self) -> None:
+        """Greet the client."""
+        assert self.transport is not None
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._conversation.start()
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hear the client, and send all that there is to answer in one write."""
+        if self._closed_at is None:
+            self._conversation.receive(data)
+            self._flush()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:  # type: ignore[override]
+        """Release everything, but for a message that is complete."""
+        self.transport = None
+        self._conversation.disconnected()
+        if not self._conversation.is_waiting:
+            self._ended(self)
+
+    def sweep(self, now: float) -> None:
+        """Called every second: end what lasts too long."""
+        if self._closed_at is None:
+            self._conversation.sweep(now)
+            self._flush()
+        elif self.transport is not None and now - self._closed_at >= LINGER:
+            self.transport.abortConnection()
+
+    def leave(self, farewell: Reply) -> None:
+        """Close as soon as no message is under way, with a 421."""
+        self._conversation.leave(farewell)
+        self._flush()
+
+    def hang_up(self, farewell: Reply) -> None:
+        """Close now, with a 421."""
+        self._conversation.hang_up(farewell)
+        self._flush()
+
+    def pauseProducing(self) -> None:
+        """The client does not read its replies: hear it no further."""
+        self._congested = True
+        self._regulate()
+
+    def resumeProducing(self) -> None:
+        """It reads again."""
+        self._congested = False
+        self._regulate()
+
+    def stopProducing(self) -> None:
+        """The transport is closing; ``connectionLost`` does what there is to do."""
+
+    def _answered(self) -> None:
+        """Something took time and is answered, when the connection may be long gone."""
+        if self.transport is None:
+            self._ended(self)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        transport, dialogue = self.transport, self._conversation.dialogue
+        if transport is None or self._closed_at is not None:
+            return
+        output = dialogue.take_output()
+        if output:
+            transport.write(output)
+        if dialogue.state is state.CLOSED:
+            self._closed_at = self._house.clock.seconds()
+            transport.unregisterProducer()
+            transport.loseConnection()
+        elif self._paused or self._conversation.is_waiting:
+            self._regulate()
+
+    def _regulate(self) -> None:
+        """Read from the client, or not, as its replies and our answers stand."""
+        waiting = self._conversation.is_waiting and self._conversation.dialogue.buffered > READ_AHEAD
+        pause = self._congested or waiting
+        if pause is not self._paused and self.transport is not None:
+            self._paused = pause
+            (self.transport.pauseProducing if pause else self.transport.resumeProducing)()
+
+    def _protection(self) -> TLSFacts | None:
+        if not ISSLTransport.providedBy(self.transport):
+            return None
+        connection = self.transport.getHandle()
+        return TLSFacts(connection.get_protocol_version_name(), connection.get_cipher_name() or "")

@@ -1,0 +1,84 @@
+"""The content of one message on its way to the processor: begun, written, and either finished or aborted."""
+
+from typing import Any, Final
+
+from twisted.logger import Logger
+
+from smtpserv import reply
+from smtpserv.interfaces import IMessageSink
+from smtpserv.message import Envelope
+from smtpserv.reply import Reply, Results
+
+_log = Logger()
+
+
+class Reception:
+    """One message between the DATA command and its last reply.
+
+    :param began: when DATA came, in seconds of the session's clock.
+    """
+
+    __slots__ = ("envelope", "began", "size", "_sink", "_refusal")
+
+    def __init__(self, envelope: Envelope, began: float) -> None:
+        self.envelope: Final = envelope
+        self.began: Final = began
+        #: Octets of content so far.
+        self.size = 0
+        self._sink: IMessageSink | None = None
+        self._refusal: Reply | None = None
+
+    def begun(self, answer: Any) -> Reply | None:
+        """What ``begin`` answered: the reply to DATA, None when it may go on."""
+        if IMessageSink.providedBy(answer):
+            self._sink = answer
+            return None
+        return checked(answer) if isinstance(answer, Reply) else misfit(answer, "begin")
+
+    @property
+    def sink(self) -> IMessageSink | None:
+        """Where the content goes; None when it goes nowhere any more."""
+        return self._sink
+
+    def written(self, answer: Any) -> None:
+        """What ``write`` answered: after a refusal nothing more is written."""
+        if isinstance(answer, Reply):
+            self._refusal = checked(answer)
+            self.abort()
+
+    def refusal(self, first: Reply | None) -> Reply | None:
+        """What there is against the message at its end: what the dialogue has counts before the sink's."""
+        refusal = first or self._refusal
+        if refusal is not None:
+            self.abort()
+        return refusal
+
+    def finished(self, outcome: Any) -> Reply:
+        """The last reply, of whatever the processor answered."""
+        self._sink = None
+        if outcome is None:
+            return reply.accepted(self.envelope.id)
+        if isinstance(outcome, Results) and len(outcome.replies) == len(self.envelope.forward_paths):
+            outcome = outcome.combined()
+        return checked(outcome) if isinstance(outcome, Reply) else misfit(outcome, "the processor")
+
+    def abort(self) -> None:
+        """Tell the sink, once, that the message will not be."""
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        try:
+            sink.abort()
+        except Exception:
+            _log.failure("A sink failed to abort {id}", id=self.envelope.id)
+
+
+def checked(answer: Reply) -> Reply:
+    """A reply that a colleague gave; 3yz is none of its business."""
+    return answer if answer.reply_class != 3 else misfit(answer, "a colleague")
+
+
+def misfit(answer: Any, source: str) -> Reply:
+    """What the peer hears when a colleague answers what its interface does not allow."""
+    _log.error("{source} returned {answer!r}, which its interface does not allow", source=source, answer=answer)
+    return reply.LOCAL_ERROR

@@ -1,0 +1,141 @@
+"""The options that are one value each: a row for each, and where its value comes from.
+
+What the command line says wins over the configuration file, and that over the default.
+"""
+
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from smtpserv.dialogue.extension import BareNewlines
+from smtpserv.dialogue.grammar import is_hello_name
+from smtpserv.error import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One option.
+
+    :param read: makes the value of what was written; raises ValueError for what it can't be.
+    :param default: as it would be written; empty for what ``help`` tells.
+    """
+
+    name: str
+    short: str | None
+    default: str
+    read: Callable[[str], Any]
+    help: str
+
+    def value(self, written: object, source: str) -> Any:
+        """Read what was written.
+
+        :raises StartError: that names the option and where it was written.
+        """
+        if isinstance(written, bool) or not isinstance(written, str | int | float):
+            raise StartError(f"{source}{self.name}: {written!r} is not a text or number")
+        try:
+            return self.read(str(written))
+        except ValueError as error:
+            raise StartError(f"{source}{self.name}: {str(written)!r} is not {error}") from None
+
+
+def number(least: int, most: int = 1 << 62) -> Callable[[str], int]:
+    """Reads a whole number within bounds, both included."""
+
+    def read(written: str) -> int:
+        if not (written.isascii() and written.isdigit() and least <= int(written) <= most):
+            raise ValueError(f"a whole number from {least}" + (f" to {most}" if most < 1 << 62 else ""))
+        return int(written)
+
+    return read
+
+
+def seconds(written: str) -> float:
+    """Reads a time."""
+    try:
+        value = float(written)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise ValueError("a number of seconds over 0")
+    return value
+
+
+def hostname(written: str) -> str:
+    """Reads a domain name or address literal; nothing is the machine's own name."""
+    name = written or socket.gethostname()
+    if is_hello_name(name.encode("utf-8")):
+        return name
+    if not written:
+        return "localhost"
+    raise ValueError("a domain name or address literal")
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Reads one of some words."""
+
+    def read(written: str) -> str:
+        if written not in choices:
+            raise ValueError(" or ".join(choices))
+        return written
+
+    return read
+
+
+def newlines(written: str) -> BareNewlines:
+    """Reads what becomes of bare newlines."""
+    return BareNewlines(one_of(*(each.value for each in BareNewlines))(written))
+
+
+def text(written: str) -> str:
+    """Reads any text."""
+    return written
+
+
+def per_address(written: str) -> int | None:
+    """Reads a number of connections; nothing is 100, without a limit for loopback."""
+    return number(1)(written) if written else None
+
+
+SETTINGS: Final = (
+    Setting("processor", "p", "debugging", text, "NAME[:ARGS], what happens to each message"),
+    Setting("hostname", None, "", hostname, "name in the greeting and in Received [the machine's]"),
+    Setting("max-size", None, "33554432", number(65536), "octets of the largest message, announced by SIZE"),
+    Setting("max-recipients", None, "1000", number(100, 999999), "recipients of a message, at least 100"),
+    Setting("max-connections", None, "20000", number(1), "connections open at once"),
+    Setting(
+        "max-connections-per-address", None, "", per_address, "the same from one address [100; loopback: no limit]"
+    ),
+    Setting("max-errors", None, "20", number(0), "syntax and order errors in a session before 421"),
+    Setting("max-commands", None, "1000", number(1), "commands without a message accepted before 421"),
+    Setting("idle-timeout", None, "300", seconds, "seconds to wait for a client to say something"),
+    Setting("session-deadline", None, "3600", seconds, "seconds a session may last"),
+    Setting("data-deadline", None, "1800", seconds, "seconds the data of a message may take"),
+    Setting("min-data-rate", None, "500", number(0), "octets a second that mail data must come at, after 30 s"),
+    Setting("processing-deadline", None, "300", seconds, "seconds a processor may take to answer"),
+    Setting(
+        "bare-newlines",
+        None,
+        "refuse",
+        newlines,
+        "a CR or LF alone in mail data: refuse (550), normalize to CRLF, or allow",
+    ),
+    Setting("log", None, "-", text, "file for the mail log, a line for each message; - is stderr"),
+    Setting("log-format", None, "text", one_of("text", "json"), "of the mail log: text or json"),
+)
+
+
+def read_config(path: str) -> Mapping[str, Any]:
+    """Read a TOML file.
+
+    :raises StartError: for a file that can't be read or is not TOML.
+    """
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise StartError(f"--config: cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise StartError(f"--config: {path}: {error}") from None
