@@ -13,8 +13,8 @@ def log_to_stderr() -> ILogObserver:
 
 def main() -> None:
     """Run ``twistd -n smtpserv`` with the arguments of this command."""
-    logger = f"{log_to_stderr.__module__}.{log_to_stderr.__name__}".replace("__main__", "smtpserv.__main__", 1)
-    sys.argv[1:] = ["--nodaemon", "--pidfile=", f"--logger={logger}", "smtpserv", *sys.argv[1:]]
+    foreground = ["--nodaemon", "--pidfile=", "--logger=smtpserv.__main__.log_to_stderr"]
+    sys.argv[1:] = [*foreground, "smtpserv", *sys.argv[1:]]
     twistd.run()
 
 

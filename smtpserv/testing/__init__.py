@@ -1,0 +1,35 @@
+"""What a processor's author needs to test it, and what this package's own tests use: no ports, no waiting.
+
+A whole server session in memory, around the real dialogue::
+
+    session = memory_session(MyProcessor())
+    session.say(b"EHLO client.example\\r\\nMAIL FROM:<a@b.example>\\r\\nRCPT TO:<c@d.example>\\r\\nDATA\\r\\n")
+    session.say(b"Subject: hello\\r\\n\\r\\nhello\\r\\n.\\r\\n")
+    assert session.last_reply().code == 250
+"""
+
+from smtpserv.testing.contract import MessageProcessorContract, StreamingProcessorContract
+from smtpserv.testing.dialogue import DialoguePair, Script, at_every_split, read_script
+from smtpserv.testing.memory import (
+    HandThread,
+    MemorySession,
+    RecordingProcessor,
+    make_message,
+    memory_house,
+    memory_session,
+)
+
+__all__ = [
+    "DialoguePair",
+    "HandThread",
+    "MemorySession",
+    "MessageProcessorContract",
+    "RecordingProcessor",
+    "Script",
+    "StreamingProcessorContract",
+    "at_every_split",
+    "make_message",
+    "memory_house",
+    "memory_session",
+    "read_script",
+]

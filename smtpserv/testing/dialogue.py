@@ -1,0 +1,138 @@
+"""Conversations as a mail admin reads them, and the ways a network may split them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from smtpserv.dialogue import state
+from smtpserv.dialogue.event import EndOfData, Event
+from smtpserv.dialogue.extension import BareNewlines, Terms
+from smtpserv.dialogue.server import ServerDialogue
+from smtpserv.reply import Reply, parse_replies
+from smtpserv.testing.memory import MemorySession, RecordingProcessor, memory_session
+
+
+def at_every_split(octets: bytes) -> Iterator[list[bytes]]:
+    """The octets whole, one at a time, and cut in two at each place."""
+    yield [octets]
+    yield [octets[i : i + 1] for i in range(len(octets))]
+    for i in range(1, len(octets)):
+        yield [octets[:i], octets[i:]]
+
+
+class DialoguePair:
+    """The server's dialogue, and a client that knows nothing but what is on the wire.
+
+    The client moves the table by the replies it reads, the server by those it sends. After each exchange the
+    two must be in the same state: the proof that the table knows no role.
+    """
+
+    def __init__(self, terms: Terms | None = None) -> None:
+        self.server = ServerDialogue(terms or Terms(hostname="mx.example"))
+        self.client_state = state.CONNECTING
+        self.events: list[Event] = []
+        self.server.send()
+        self._hear(state.GREETING)
+
+    def command(self, line: bytes, answer: Reply | None = None) -> Reply:
+        """The client says a line, its CRLF left out; the server gives the answer if it is asked for one."""
+        verb = line.partition(b" ")[0].decode("ascii").upper()
+        return self._exchange(line + b"\r\n", verb, answer)
+
+    def mail_data(self, octets: bytes, answer: Reply | None = None) -> Reply:
+        """The client sends mail data, its end included."""
+        return self._exchange(octets, state.END_OF_DATA, answer)
+
+    def _exchange(self, octets: bytes, move: str, answer: Reply | None) -> Reply:
+        self.server.receive(octets)
+        while (event := self.server.next_event()) is not None:
+            self.events.append(event)
+            if self.server.owed is not None:
+                refusal = event.refusal if isinstance(event, EndOfData) else None
+                self.server.send(refusal or answer)
+        return self._hear(move)
+
+    def _hear(self, move: str) -> Reply:
+        replies, rest = parse_replies(self.server.take_output())
+        assert len(replies) == 1 and not rest, f"one exchange, {len(replies)} replies, {rest!r} left over"
+        self.client_state = state.next_state(self.client_state, move, replies[0].code)
+        assert self.client_state is self.server.state, f"{self.client_state} is not {self.server.state}"
+        return replies[0]
+
+
+@dataclass
+class Script:
+    """What a client says, and what must come of it.
+
+    :param spoken: all that the client sends.
+    :param replies: pattern of all that the server sends.
+    :param messages: the contents that reach the processor.
+    :param envelopes: for each, ``<reverse-path> -> <forward-path> <forward-path>``.
+    """
+
+    spoken: bytes = b""
+    replies: str = ""
+    messages: list[bytes] = field(default_factory=list)
+    envelopes: list[str] = field(default_factory=list)
+    terms: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, pieces: list[bytes]) -> MemorySession:
+        """Run it in a new session, split as given.
+
+        :raises AssertionError: where anything is not as written.
+        """
+        processor = RecordingProcessor()
+        session = memory_session(processor, terms=Terms(**{"hostname": "mx.example", **self.terms}))
+        heard = session.hear() + b"".join(session.say(piece) for piece in pieces)
+        assert re.fullmatch(self.replies, heard.decode("ascii")), f"split {pieces!r}\nheard {heard!r}"
+        contents = [message.content.read() for message in processor.messages]
+        assert contents == self.messages, f"split {pieces!r}\ncontents {contents!r}"
+        envelopes = [
+            f"{each.envelope.reverse_path} -> {' '.join(map(str, each.envelope.forward_paths))}"
+            for each in processor.messages
+        ]
+        assert envelopes == self.envelopes, f"split {pieces!r}\nenvelopes {envelopes!r}"
+        return session
+
+
+_REPEAT = re.compile(rb"\{([^{}*]+)\*([0-9]+)\}")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|(.))")
+_ESCAPED = {b"r": b"\r", b"n": b"\n", b"0": b"\0", b"\\": b"\\", b"c": b""}
+
+
+def read_script(text: str) -> Script:
+    """Read a script: a line each, by its first two characters.
+
+    * ``C:`` what the client says, with CRLF behind it unless it ends in ``\\c``. ``\\r``, ``\\n``, ``\\0``,
+      ``\\x9f`` and ``\\\\`` stand for an octet, ``{a*70}`` for seventy of them.
+    * ``S:`` a line of a reply; ``...`` at its end stands for anything.
+    * ``E:`` an envelope that reaches the processor, ``M:`` the lines of its content, with the same escapes.
+    * ``T:`` a term of the server, ``max_size = 70000``; ``#`` a comment.
+    """
+    script = Script()
+    for number, line in enumerate(text.splitlines(), 1):
+        mark, rest = line[:2], line[2:].removeprefix(" ")
+        if mark == "C:":
+            script.spoken += _octets(rest)
+        elif mark == "S:":
+            pattern = re.escape(rest.removesuffix("...")) + ("[^\r\n]*" if rest.endswith("...") else "")
+            script.replies += pattern + "\r\n"
+        elif mark == "E:":
+            script.envelopes.append(rest)
+            script.messages.append(b"")
+        elif mark == "M:":
+            script.messages[-1] += _octets(rest)
+        elif mark == "T:":
+            name, _, value = (part.strip() for part in rest.partition("="))
+            script.terms[name] = int(value) if value.isdigit() else BareNewlines(value)
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(f"line {number} is none of C: S: E: M: T: #: {line!r}")
+    return script
+
+
+def _octets(text: str) -> bytes:
+    """A written line as octets."""
+    octets = _REPEAT.sub(lambda match: match[1] * int(match[2]), text.encode("utf-8"))
+    end = b"" if octets.endswith(b"\\c") else b"\r\n"
+    return _ESCAPE.sub(lambda m: bytes([int(m[1], 16)]) if m[1] else _ESCAPED[m[2]], octets) + end
