@@ -1,0 +1,1 @@
+"""Tests that need sockets, other programs, or a server in a process of its own."""

@@ -1,0 +1,230 @@
+"""Processors for the server under test, loaded by dotted path into its process.
+
+They stand here as a stranger's would: they use what the package makes public and nothing else.
+"""
+
+import atexit
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from zope.interface import implementer
+
+from smtpserv.interfaces import IMessageProcessor, IMessageSink, IStreamingProcessor
+from smtpserv.message import Envelope, Message, Path, Session
+from smtpserv.processors.debugging import make_debugging
+
+#: What a processor says when it fails; it must never be told to a client.
+SECRET = "the password of the database is hunter2"
+
+
+@implementer(IMessageProcessor)
+class Recorder:
+    """Writes each message as two files: its exact content, and then its envelope as JSON.
+
+    :param directory: where ``000.eml``, ``000.json``, ``001.eml`` ... are written.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._count = 0
+
+    def process_message(self, message: Message) -> "Deferred[None]":
+        """Accepted when it is written."""
+        stem = os.path.join(self._directory, f"{self._count:03}")
+        self._count += 1
+        return deferToThread(_write, stem, message)
+
+
+def _write(stem: str, message: Message) -> None:
+    with open(f"{stem}.eml", "wb") as file:
+        file.writelines(message.content.chunks())
+    facts = {
+        "hello": message.session.hello_name,
+        "protocol": message.session.protocol,
+        "reverse_path": _path(message.envelope.reverse_path),
+        "forward_paths": [_path(path) for path in message.envelope.forward_paths],
+        "size": message.content.size,
+    }
+    with open(f"{stem}.part", "w", encoding="utf-8") as file:
+        json.dump(facts, file)
+    os.rename(f"{stem}.part", f"{stem}.json")
+
+
+def _path(path: Path) -> list[object]:
+    return [path.address, dict(path.parameters)]
+
+
+@implementer(IStreamingProcessor)
+class Hasher:
+    """Streams: keeps nothing but a digest, a line for each message.
+
+    :param report: the file the lines go to.
+    """
+
+    def __init__(self, report: str) -> None:
+        self._report = report
+
+    def begin(self, session: Session, envelope: Envelope) -> "HashingSink":
+        """Anything is welcome."""
+        return HashingSink(self._report)
+
+
+@implementer(IMessageSink)
+class HashingSink:
+    """Digests one message."""
+
+    def __init__(self, report: str) -> None:
+        self._report = report
+        self._digest = hashlib.sha256()
+
+    def write(self, octets: bytes) -> None:
+        """Digest it."""
+        self._digest.update(octets)
+
+    def finish(self) -> None:
+        """Note the digest."""
+        with open(self._report, "a", encoding="ascii") as file:
+            file.write(self._digest.hexdigest() + "\n")
+
+    def abort(self) -> None:
+        """Nothing to release."""
+
+
+def probed(report: str, kind: str, argument: str = "") -> object:
+    """A processor in a process whose reactor is watched.
+
+    :param report: the file that is told the CPU seconds of the longest turns, at exit.
+    :param kind: ``debugging``, ``recorder`` or ``hasher``.
+    """
+    from twisted.internet import reactor
+
+    watch(reactor, report)
+    makers: dict[str, Callable[[], object]] = {
+        "debugging": lambda: make_debugging(reactor),  # type: ignore[arg-type]
+        "recorder": lambda: Recorder(argument),
+        "hasher": lambda: Hasher(argument),
+    }
+    return makers[kind]()
+
+
+def watch(reactor: Any, report: str) -> None:
+    """Measure what CPU each turn of the reactor takes of its thread: noise of the machine does not count.
+
+    A turn is from one wait for events to the next.
+    """
+    wait = reactor.doIteration
+    longest: list[float] = []
+    began: list[float] = []
+
+    def measured_wait(timeout: float) -> None:
+        now = time.thread_time()
+        if began:
+            longest.append(now - began[0])
+            if len(longest) > 1000:
+                longest.sort(reverse=True)
+                del longest[20:]
+        began[:] = [now]
+        wait(timeout)
+
+    def tell() -> None:
+        with open(report, "w", encoding="ascii") as file:
+            json.dump(sorted(longest, reverse=True)[:20], file)
+
+    reactor.doIteration = measured_wait
+    atexit.register(tell)
+
+
+@implementer(IMessageProcessor)
+class Raising:
+    """Fails.
+
+    :param late: anything: fail later than at once.
+    """
+
+    def __init__(self, late: str = "") -> None:
+        self._late = late
+
+    def process_message(self, message: Message) -> Any:
+        """Raise, or return a Deferred that fails."""
+        if self._late:
+            return deferToThread(_fail)
+        _fail()
+
+
+def _fail() -> None:
+    raise RuntimeError(SECRET)
+
+
+@implementer(IMessageProcessor)
+class Hanging:
+    """Never answers."""
+
+    def process_message(self, message: Message) -> "Deferred[None]":
+        """Not in this life."""
+        return Deferred()
+
+
+@implementer(IMessageProcessor)
+class Slow:
+    """Takes its time, then accepts.
+
+    :param seconds: how long.
+    :param report: a file that gets a line for each message it has accepted.
+    """
+
+    def __init__(self, seconds: str, report: str = os.devnull) -> None:
+        self._seconds = float(seconds)
+        self._report = report
+
+    def process_message(self, message: Message) -> "Deferred[None]":
+        """Accepted after a while."""
+        from twisted.internet import reactor
+
+        def accept() -> None:
+            with open(self._report, "a", encoding="utf-8") as file:
+                file.write(f"{message.envelope.reverse_path.address}\n")
+            answer.callback(None)
+
+        answer: Deferred[None] = Deferred()
+        timer = reactor.callLater(self._seconds, accept)
+        answer.addErrback(lambda failure: timer.cancel() if timer.active() else failure)
+        return answer
+
+
+@implementer(IMessageProcessor)
+class Unfinished:  # type: ignore[misc]
+    """Says that it is a processor, and lacks the method of one."""
+
+
+class Undeclared:
+    """Has the method of a processor, and does not say that it is one."""
+
+    def process_message(self, message: Message) -> None:
+        """Never called."""
+
+
+@implementer(IMessageProcessor)
+class Misshapen:
+    """Has the method of a processor, but can't be called as one."""
+
+    def process_message(self) -> None:  # type: ignore[override]
+        """Never called."""
+
+
+@implementer(IMessageProcessor)
+class Unmakeable:
+    """Can't be made."""
+
+    def __init__(self, directory: str) -> None:
+        with open(os.path.join(directory, "state"), encoding="utf-8") as file:
+            print(file.read(), file=sys.stderr)
+
+    def process_message(self, message: Message) -> None:
+        """Never called."""
