@@ -6,6 +6,7 @@ Codes are those of RFC 5321 section 4.2, enhanced status codes those of RFC 3463
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 #: Longest reply line in octets, code and CRLF included (RFC 5321 section 4.5.3.1.5).
@@ -37,13 +38,9 @@ class Reply:
     octets: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not _CODE.fullmatch(str(self.code)):
-            raise ValueError(f"not a reply code: {self.code!r}")
         if self.status is None:
-            object.__setattr__(self, "status", "" if self.reply_class == 3 else f"{self.reply_class}.0.0")
-        if self.status and not (_STATUS.fullmatch(self.status) and self.status[0] == str(self.code)[0]):
-            raise ValueError(f"not an enhanced status for {self.code}: {self.status!r}")
-        object.__setattr__(self, "octets", self._render())
+            object.__setattr__(self, "status", _general_status(self.code))
+        object.__setattr__(self, "octets", _render(self.code, self.status or "", self.text))
 
     @property
     def reply_class(self) -> int:
@@ -55,19 +52,37 @@ class Reply:
         """Whether this is a positive completion (2yz)."""
         return self.reply_class == 2
 
-    def _render(self) -> bytes:
-        lead = f"{self.status} " if self.status else ""
-        lines = self.text.split("\n")
-        for line in lines:
-            if not _TEXT.fullmatch(line):
-                raise ValueError(f"reply text is printable ASCII: {line!r}")
-            if len(lead) + len(line) + 6 > MAX_LINE:
-                raise ValueError(f"reply line over {MAX_LINE} octets: {line[:40]!r}...")
-        marks = ["-"] * (len(lines) - 1) + [" "]
-        return "".join(f"{self.code}{mark}{lead}{line}\r\n" for mark, line in zip(marks, lines)).encode("ascii")
-
     def __str__(self) -> str:
         return self.octets.decode("ascii").rstrip("\r\n")
+
+
+@lru_cache(1024)
+def _leads(code: int, status: str) -> tuple[str, str]:
+    """What stands before the text of each line but the last, and of the last.
+
+    :raises ValueError: for a code or status that is none.
+    """
+    if not _CODE.fullmatch(str(code)):
+        raise ValueError(f"not a reply code: {code!r}")
+    if status and not (_STATUS.fullmatch(status) and status[0] == str(code)[0]):
+        raise ValueError(f"not an enhanced status for {code}: {status!r}")
+    return (f"{code}-{status} ", f"{code} {status} ") if status else (f"{code}-", f"{code} ")
+
+
+def _general_status(code: int) -> str:
+    return "" if code // 100 == 3 else f"{code // 100}.0.0"
+
+
+def _render(code: int, status: str, text: str) -> bytes:
+    more, last = _leads(code, status)
+    lines = text.split("\n")
+    for line in lines:
+        if not (line.isascii() and (line.isprintable() or _TEXT.fullmatch(line))):
+            raise ValueError(f"reply text is printable ASCII: {line!r}")
+        if len(last) + len(line) + 2 > MAX_LINE:
+            raise ValueError(f"reply line over {MAX_LINE} octets: {line[:40]!r}...")
+    octets = "".join([f"{more}{line}\r\n" for line in lines[:-1]])
+    return f"{octets}{last}{lines[-1]}\r\n".encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

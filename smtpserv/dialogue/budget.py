@@ -3,7 +3,6 @@
 from typing import Final
 
 from smtpserv import reply
-from smtpserv.dialogue import state
 from smtpserv.dialogue.extension import Terms
 from smtpserv.reply import Reply
 
@@ -21,14 +20,15 @@ class Budget:
         self._errors = 0
         self._commands = 0
 
-    def spend(self, verb: str, answer: Reply) -> Reply | None:
-        """Count a command and its answer; the reply that ends the session when that was one too many."""
+    def spend(self, answer: Reply) -> Reply | None:
+        """Count a command that brought no message forward; the reply that ends the session when it was one too many."""
+        self._commands += 1
         if answer.code in _MISTAKES:
             self._errors += 1
-        if verb == state.END_OF_DATA and answer.accepted:
-            self._commands = 0
-        elif not (verb == "RCPT" and answer.accepted):
-            self._commands += 1
         if self._errors > self._terms.max_errors:
             return reply.TOO_MANY_ERRORS
         return reply.TOO_MANY_COMMANDS if self._commands > self._terms.max_commands else None
+
+    def earn(self) -> None:
+        """A message was accepted."""
+        self._commands = 0

@@ -96,14 +96,14 @@ def _mail(argument: bytes) -> Mail:
     match = grammar.MAIL_ARGUMENT.fullmatch(argument)
     if match is None:
         raise SMTPError(reply.BAD_REVERSE_PATH)
-    return Mail(ReversePath(_address(match[1], reply.BAD_REVERSE_PATH), parse_parameters(match[2])))
+    return Mail(ReversePath(_address(match[1] or b"", reply.BAD_REVERSE_PATH), parse_parameters(match[2])))
 
 
 def _rcpt(argument: bytes) -> Rcpt:
     match = grammar.RCPT_ARGUMENT.fullmatch(argument)
     if match is None:
         raise SMTPError(reply.BAD_FORWARD_PATH)
-    return Rcpt(ForwardPath(_address(match[1], reply.BAD_FORWARD_PATH), parse_parameters(match[2])))
+    return Rcpt(ForwardPath(_address(match[1] or match[2], reply.BAD_FORWARD_PATH), parse_parameters(match[3])))
 
 
 def _address(octets: bytes, failure: Reply) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from smtpserv import reply
 from smtpserv.error import SMTPError
 from smtpserv.message import Parameters
+from smtpserv.reply import Reply
 
 #: Says whether a parameter's value, None where it has none, is in good form.
 Check = Callable[[str | None], bool]
@@ -46,7 +47,7 @@ def _absent(value: str | None) -> bool:
 
 
 def _matches(pattern: str) -> Check:
-    compiled = re.compile(pattern, re.IGNORECASE)
+    compiled = re.compile(pattern, re.IGNORECASE | re.ASCII)
     return lambda value: value is not None and compiled.fullmatch(value) is not None
 
 
@@ -69,7 +70,7 @@ class Terms:
     :param max_recipients: RCPT commands in one transaction, refused ones included.
     :param max_line: octets of the longest command line, CRLF included, before the extensions' allowances.
     :param max_errors: syntax and order errors in a session; the next is answered with 421.
-    :param max_commands: commands other than RCPT without a message accepted; the next is answered with 421.
+    :param max_commands: commands that bring no message forward, until one is accepted; the next is answered with 421.
     """
 
     hostname: str = "localhost"
@@ -82,9 +83,10 @@ class Terms:
     extensions: tuple[Extension, ...] = EXTENSIONS
 
     @cached_property
-    def keywords(self) -> tuple[str, ...]:
-        """The lines of the answer to EHLO."""
-        return tuple(f"{row.keyword} {row.argument(self)}".rstrip() for row in self.extensions)
+    def hello(self) -> Mapping[str, Reply]:
+        """The answers to EHLO, which announces the extensions, and to HELO, which does not."""
+        keywords = [f"{row.keyword} {row.argument(self)}".rstrip() for row in self.extensions]
+        return {"EHLO": reply.hello(self.hostname, keywords), "HELO": reply.hello(self.hostname)}
 
     @cached_property
     def line_limit(self) -> int:

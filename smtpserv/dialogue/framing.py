@@ -31,7 +31,9 @@ class LineReader:
 
     def receive(self, octets: bytes) -> None:
         """Append what the network brought."""
-        self._buffer = self.take() + octets
+        if self._position < len(self._buffer):
+            octets = self.take() + octets
+        self._buffer, self._position = octets, 0
 
     def take(self) -> bytes:
         """Hand over everything unread."""
@@ -83,8 +85,8 @@ class MailDataReader:
         """
         octets = self._held + octets
         rest = b""
-        dotted = b"." in octets and b"\r\n." in octets
-        end = octets.find(_TERMINATOR) if dotted else -1
+        first = octets.find(b"\r\n.") if b"." in octets else -1
+        end = octets.find(_TERMINATOR, first) if first >= 0 else -1
         if end >= 0:
             self.ended = True
             rest = octets[end + len(_TERMINATOR) :]
@@ -93,7 +95,7 @@ class MailDataReader:
             self._held = self._unfinished(octets)
             if self._held:
                 octets = octets[: -len(self._held)]
-        if dotted:
+        if first != end:
             octets = octets.replace(b"\r\n.", b"\r\n")
         if self._surplus and octets:
             octets, self._surplus = octets[self._surplus :], 0
@@ -102,6 +104,8 @@ class MailDataReader:
     @staticmethod
     def _unfinished(octets: bytes) -> bytes:
         """What of the tail might begin the terminator."""
+        if not octets.endswith(_TERMINATOR_STARTS):
+            return b""
         for start in _TERMINATOR_STARTS:
             if octets.endswith(start):
                 return start
@@ -126,9 +130,14 @@ def has_only_whole_newlines(octets: bytes) -> bool:
     feeds = octets.count(b"\n")
     if feeds != octets.count(b"\r"):
         return False
-    first = octets.find(b"\n")
-    step = octets.find(b"\n", first + 1) - first
-    if first > 0 and step > 1 and (len(octets) - 1 - first) // step + 1 == feeds:
-        if octets[first::step].count(b"\n") == octets[first - 1 : -1 : step].count(b"\r") == feeds:
-            return True
+    if len(octets) > _WORTH_A_STRIDE:
+        first = octets.find(b"\n")
+        step = octets.find(b"\n", first + 1) - first
+        if first > 0 and step > 1 and (len(octets) - 1 - first) // step + 1 == feeds:
+            if octets[first::step].count(b"\n") == octets[first - 1 : -1 : step].count(b"\r") == feeds:
+                return True
     return octets.count(b"\r\n") == feeds
+
+
+#: Octets from which on two strides cost less than counting CRLF.
+_WORTH_A_STRIDE: Final = 4096

@@ -20,8 +20,9 @@ _SUB_DOMAIN = _LET_DIG + rb"(?:[A-Za-z0-9\x80-\xff-]*" + _LET_DIG + rb")?"
 _DOMAIN = _SUB_DOMAIN + rb"(?:\." + _SUB_DOMAIN + rb")*"
 
 # address-literal = "[" ( IPv4-address-literal / IPv6-address-literal / General-address-literal ) "]"
-# dcontent = %d33-90 / %d94-126 ; what is in it is checked by is_address_literal
-_ADDRESS_LITERAL = rb"\[[!-Z^-~]+\]"
+# dcontent = %d33-90 / %d94-126 ; but no "@", so that the last one always stands before the domain;
+# what is in it is checked by is_address_literal
+_ADDRESS_LITERAL = rb"\[[!-?A-Z^-~]+\]"
 
 # atext = ALPHA / DIGIT / "!#$%&'*+-/=?^_`{|}~" ; Dot-string = Atom *("." Atom) ; RFC 6531: atext =/ UTF8-non-ascii
 _ATOM = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+"
@@ -43,10 +44,10 @@ _TAIL = rb"(?:[ ]+(.*))?"
 
 # A space behind the colon is no part of the grammar; clients send it all the same.
 # "MAIL FROM:" Reverse-path [SP Mail-parameters] ; Reverse-path = Path / "<>"
-MAIL_ARGUMENT: Final = re.compile(rb"FROM:[ ]*<" + _ROUTE + rb"(" + _MAILBOX + rb"|)>" + _TAIL, re.IGNORECASE)
+MAIL_ARGUMENT: Final = re.compile(rb"FROM:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb"))?>" + _TAIL, re.IGNORECASE)
 
 # "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path ) [SP Rcpt-parameters]
-RCPT_ARGUMENT: Final = re.compile(rb"TO:[ ]*<" + _ROUTE + rb"(" + _MAILBOX + rb"|postmaster)>" + _TAIL, re.IGNORECASE)
+RCPT_ARGUMENT: Final = re.compile(rb"TO:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb")|(postmaster))>" + _TAIL, re.IGNORECASE)
 
 # esmtp-param = esmtp-keyword ["=" esmtp-value] ; esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 # esmtp-value = 1*(%d33-60 / %d62-126) ; RFC 6531: esmtp-value =/ UTF8-non-ascii

@@ -118,11 +118,9 @@ class ServerDialogue:
         self.state = state.CLOSED
 
     def _acceptance(self, command: Command) -> Reply:
-        if isinstance(command, Hello):
-            return reply.hello(self._terms.hostname, () if command.verb == "HELO" else self._terms.keywords)
         if command is _GREETING:
             return reply.greeting(self._terms.hostname)
-        return _ACCEPTANCES[command.verb]
+        return _ACCEPTANCES.get(command.verb) or self._terms.hello[command.verb]
 
     def _perform(self, command: Command) -> Event | None:
         """Answer what needs nobody else, or make it an event.
@@ -133,10 +131,10 @@ class ServerDialogue:
         if not state.in_order(self.state, command.verb):
             refused = command.verb == "DATA" and transaction.attempts
             raise SMTPError(reply.NO_VALID_RECIPIENTS if refused else reply.OUT_OF_ORDER)
-        if isinstance(command, Mail):
-            transaction.check_mail(command)
-        elif isinstance(command, Rcpt):
+        if isinstance(command, Rcpt):
             transaction.check_rcpt(command)
+        elif isinstance(command, Mail):
+            transaction.check_mail(command)
         elif isinstance(command, Plain) and command.verb != "DATA":
             self._answer(command, _OWN_ANSWERS.get(command.verb) or reply.closing(self._terms.hostname))
             return None
@@ -145,18 +143,18 @@ class ServerDialogue:
 
     def _answer(self, command: Command, answer: Reply) -> None:
         """Send a reply, move the table by it, and keep what the command said if it was accepted."""
-        before, self.state = self.state, state.next_state(self.state, command.verb, answer.code)
         self._output.append(answer.octets)
-        if answer.accepted:
-            self._keep(command)
-        if self.state is state.READY and before is not state.READY:
-            self._transaction = Transaction(self._terms, self._hello)
-        last = self._budget.spend(command.verb, answer)
+        before, self.state = self.state, state.next_state(self.state, command.verb, answer.code)
+        forward = answer.code < 400 and self._keep(command)
+        last = None if forward else self._budget.spend(answer)
         if last is not None and self.state is not state.CLOSED:
             self._output.append(last.octets)
             self.state = state.CLOSED
+        elif self.state is state.READY and before is not state.READY:
+            self._transaction = Transaction(self._terms, self._hello)
 
-    def _keep(self, command: Command) -> None:
+    def _keep(self, command: Command) -> bool:
+        """Note what an accepted command said; whether that brings a message forward."""
         if isinstance(command, Rcpt):
             self._transaction.keep_rcpt(command)
         elif isinstance(command, Mail):
@@ -164,3 +162,7 @@ class ServerDialogue:
         elif isinstance(command, Hello):
             self._hello = command
             self._transaction = Transaction(self._terms, command)
+            return False
+        elif command is _END_OF_DATA:
+            self._budget.earn()
+        return command.verb not in _OWN_ANSWERS

@@ -4,44 +4,50 @@
 """
 
 import json
+import re
 import time
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
 Value = str | int | float | None
 
+#: An event's name and its fields.
+Entry = tuple[str, dict[str, Value]]
 
-class Render(Protocol):
-    """Makes a line, without its end, of an event's name and fields."""
-
-    def __call__(self, event: str, fields: dict[str, Value]) -> str: ...
+#: Makes the lines of entries that happened at one time (seconds since the epoch).
+Render = Callable[[float, Sequence[Entry]], str]
 
 
-def render_text(event: str, fields: dict[str, Value]) -> str:
+def render_text(now: float, entries: Sequence[Entry]) -> str:
     """``2026-11-22T16:00:00Z message id=... size=1024``; strings are quoted where they need it."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return " ".join([stamp, event, *(f"{key}={_word(value)}" for key, value in fields.items())])
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    return "".join(
+        [
+            f"{stamp} {event} {' '.join([f'{key}={_word(value)}' for key, value in fields.items()])}\n"
+            for event, fields in entries
+        ]
+    )
 
 
-def render_json(event: str, fields: dict[str, Value]) -> str:
-    """One JSON object, in ASCII."""
-    return json.dumps({"time": round(time.time(), 3), "event": event, **fields})
+def render_json(now: float, entries: Sequence[Entry]) -> str:
+    """One JSON object a line, in ASCII."""
+    return "".join([json.dumps({"time": round(now, 3), "event": event, **fields}) + "\n" for event, fields in entries])
+
+
+#: Words that neither end the line, nor forge a field, nor move the terminal's cursor.
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 def _word(value: Value) -> str:
-    """Nothing that a peer sent can end the line, forge a field or move the terminal's cursor."""
-    if isinstance(value, str) and not (value.isascii() and value.isprintable() and value and not set(value) & _SPECIAL):
-        return json.dumps(value)
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else json.dumps(value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-_SPECIAL: Final = frozenset(' ="\\')
-
-
 class Journal:
-    """Gathers lines and writes them together.
+    """Gathers entries and writes them together.
 
     :param write: takes the text of one or more lines.
     """
@@ -50,16 +56,16 @@ class Journal:
         self._clock: Final = clock
         self._write: Final = write
         self._render: Final = render
-        self._lines: list[str] = []
+        self._entries: list[Entry] = []
 
     def record(self, event: str, **fields: Value) -> None:
         """Note something that happened; it is written at the end of this turn of the reactor."""
-        if not self._lines:
+        if not self._entries:
             self._clock.callLater(0, self.flush)
-        self._lines.append(self._render(event, fields))
+        self._entries.append((event, fields))
 
     def flush(self) -> None:
         """Write what is gathered."""
-        lines, self._lines = self._lines, []
-        if lines:
-            self._write("\n".join(lines) + "\n")
+        entries, self._entries = self._entries, []
+        if entries:
+            self._write(self._render(time.time(), entries))

@@ -34,11 +34,12 @@ class DirectServer(tcp.Server):
         super().stopWriting()
 
     def write(self, data: bytes) -> None:
-        """Send what the kernel takes, queue the rest."""
+        """Send what the kernel takes, queue the rest; what is wrong with the socket the queue finds out."""
         if not self._queueing and not self.TLS and self.connected and not self.disconnecting:
-            sent = self.writeSomeData(data)
-            if isinstance(sent, int) and sent > 0:
-                data = data[sent:]
+            try:
+                data = data[self.socket.send(data) :]
+            except OSError:
+                pass
         if data:
             super().write(data)
 
