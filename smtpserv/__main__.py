@@ -2,13 +2,20 @@
 
 import sys
 
-from twisted.logger import ILogObserver, textFileLogObserver
+from twisted.logger import FileLogObserver, ILogObserver, LogEvent, formatEventAsClassicLogText
 from twisted.scripts import twistd
+
+from smtpserv.escape import escape_controls
 
 
 def log_to_stderr() -> ILogObserver:
-    """Where the log of a server in the foreground goes; stdout is the processor's."""
-    return textFileLogObserver(sys.__stderr__)
+    """Where the log of a server in the foreground goes, escaped; stdout is the processor's."""
+
+    def form(event: LogEvent) -> str | None:
+        text = formatEventAsClassicLogText(event)
+        return text and escape_controls(text)
+
+    return FileLogObserver(sys.__stderr__ or sys.stderr, form)
 
 
 def main() -> None:

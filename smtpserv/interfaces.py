@@ -8,7 +8,6 @@ must not block it. The docstrings here are the contract.
 
 # Interface methods take no self, and have no body but their contract.
 # mypy: disable-error-code="empty-body"
-# ruff: noqa: N805
 
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
@@ -65,7 +64,7 @@ class IStreamingProcessor(Interface):
     """A processor that sees the content while it arrives, and so never holds a message whole."""
 
     def begin(session: Session, envelope: Envelope) -> IMessageSink | Awaitable[IMessageSink]:
-        """The client said DATA: give the sink that takes the content, or raise to refuse it before it is sent."""
+        """The client said DATA: give the sink that takes the content, or raise to refuse it unseen."""
 
 
 class ISessionPolicy(Interface):

@@ -24,7 +24,7 @@ _HEADER_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of the connection: an IP address and port, or a Unix socket's path (maybe empty) and 0."""
+    """The other end: an IP address and port, or a Unix socket's path (maybe empty) and 0."""
 
     host: str
     port: int = 0
@@ -208,7 +208,7 @@ class Content:
     def email(self) -> EmailMessage:
         """The whole message, parsed by the standard library; this holds it in memory."""
         with self.open() as file:
-            return cast(EmailMessage, BytesParser(policy=SMTP_POLICY).parse(file))
+            return BytesParser(policy=SMTP_POLICY).parse(file)
 
 
 #: Octets of a message in which its header is looked for.

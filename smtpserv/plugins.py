@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import implementer
-from zope.interface.exceptions import Invalid, MultipleInvalid
+from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from smtpserv.error import StartError
@@ -35,7 +35,7 @@ _NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Arguments:
-    """What follows the name, as in Twisted's endpoint strings: ``one:two:key=value``, with ``\\:`` for a colon."""
+    """What follows the name, as in Twisted's endpoint strings: ``one:two:key=value``, ``\\:`` for a colon."""
 
     positional: tuple[str, ...]
     named: dict[str, str]
@@ -87,7 +87,9 @@ class ProcessorMaker:
     factory: str
     wants_reactor: bool = False
 
-    def make_processor(self, reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]) -> object:
+    def make_processor(
+        self, reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]
+    ) -> object:
         """Call the factory; arguments that it does not take are a :class:`StartError`."""
         found = load(self.factory)
         if not callable(found):
@@ -97,7 +99,9 @@ class ProcessorMaker:
         return _call(self.name, found, (reactor, *positional) if self.wants_reactor else positional, named)
 
 
-def _call(name: str, factory: Callable[..., object], positional: tuple[object, ...], named: dict[str, str]) -> object:
+def _call(
+    name: str, factory: Callable[..., object], positional: tuple[object, ...], named: dict[str, str]
+) -> object:
     try:
         inspect.signature(factory).bind(*positional, **named)
     except TypeError as error:
@@ -163,7 +167,7 @@ def _from_entry_point(point: EntryPoint) -> IMessageProcessorMaker:
     except Exception as error:
         raise StartError(f"cannot load processor {point.name!r} ({point.value}): {error}") from error
     if IMessageProcessorMaker.providedBy(found):
-        return found  # type: ignore[no-any-return]
+        return found
     return ProcessorMaker(point.name, first_line(found), "", point.value)
 
 
@@ -209,11 +213,9 @@ def check_processor(processor: object, name: str) -> None:
     interface = IStreamingProcessor if IStreamingProcessor.providedBy(processor) else IMessageProcessor
     try:
         verifyObject(interface, processor)
-    except MultipleInvalid as error:
-        reasons = "; ".join(_told(each) for each in error.exceptions)
-        raise StartError(f"--processor={name} is no {interface.__name__}: {reasons}") from error
     except Invalid as error:
-        raise StartError(f"--processor={name} is no {interface.__name__}: {_told(error)}") from error
+        reasons = "; ".join(_told(each) for each in getattr(error, "exceptions", [error]))
+        raise StartError(f"--processor={name} is no {interface.__name__}: {reasons}") from error
 
 
 def _told(error: Invalid) -> str:

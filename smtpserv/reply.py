@@ -111,7 +111,7 @@ def parse_replies(octets: bytes) -> tuple[list[Reply], bytes]:
     """Read the complete replies at the head of what a server sent.
 
     :return: the replies, and the octets that do not make a whole reply yet.
-    :raises ValueError: for a line that is no reply line, or codes that change within a reply (RFC 5321 4.2.1).
+    :raises ValueError: for what is no reply line, or a code that changes within a reply (RFC 5321 4.2.1).
     """
     replies: list[Reply] = []
     open_lines: list[tuple[bytes, bytes, bytes]] = []

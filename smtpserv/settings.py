@@ -102,18 +102,24 @@ def per_address(written: str) -> int | None:
 SETTINGS: Final = (
     Setting("processor", "p", "debugging", text, "NAME[:ARGS], what happens to each message"),
     Setting("hostname", None, "", hostname, "name in the greeting and in Received [the machine's]"),
-    Setting("max-size", None, "33554432", number(65536), "octets of the largest message, announced by SIZE"),
+    Setting("max-size", None, "33554432", number(1), "octets of the largest message, announced by SIZE"),
     Setting("max-recipients", None, "1000", number(100, 999999), "recipients of a message, at least 100"),
     Setting("max-connections", None, "20000", number(1), "connections open at once"),
     Setting(
-        "max-connections-per-address", None, "", per_address, "the same from one address [100; loopback: no limit]"
+        "max-connections-per-address",
+        None,
+        "",
+        per_address,
+        "the same from one address [100; loopback: no limit]",
     ),
     Setting("max-errors", None, "20", number(0), "syntax and order errors in a session before 421"),
     Setting("max-commands", None, "1000", number(1), "commands without a message accepted before 421"),
     Setting("idle-timeout", None, "300", seconds, "seconds to wait for a client to say something"),
     Setting("session-deadline", None, "3600", seconds, "seconds a session may last"),
     Setting("data-deadline", None, "1800", seconds, "seconds the data of a message may take"),
-    Setting("min-data-rate", None, "500", number(0), "octets a second that mail data must come at, after 30 s"),
+    Setting(
+        "min-data-rate", None, "500", number(0), "octets a second that mail data must come at, after 30 s"
+    ),
     Setting("processing-deadline", None, "300", seconds, "seconds a processor may take to answer"),
     Setting(
         "bare-newlines",

@@ -169,7 +169,7 @@ def make_service(reactor: Any, options: Options) -> MailService:
     )
     factory = SMTPServerFactory(house)
     listeners = [Listener(each, endpoint(reactor, each), factory) for each in options["listen"]]
-    _log.info("smtpserv {version} with processor {processor}", version=__version__, processor=options["processor"])
+    _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
     return MailService(factory, listeners)
 
 
@@ -194,9 +194,10 @@ def endpoint(reactor: Any, description: object) -> IStreamServerEndpoint:
     :raises StartError: for one that Twisted does not understand.
     """
     try:
-        return serverFromString(reactor, description)
+        found: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as error:
         raise StartError(f"--listen={description}: {error}") from error
+    return found
 
 
 def open_log(path: str) -> Callable[[str], object]:

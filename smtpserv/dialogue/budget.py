@@ -21,7 +21,7 @@ class Budget:
         self._commands = 0
 
     def spend(self, answer: Reply) -> Reply | None:
-        """Count a command that brought no message forward; the reply that ends the session when it was one too many."""
+        """Count a command that brought no message forward; the last reply, when it was one too many."""
         self._commands += 1
         if answer.code in _MISTAKES:
             self._errors += 1

@@ -103,7 +103,9 @@ def _rcpt(argument: bytes) -> Rcpt:
     match = grammar.RCPT_ARGUMENT.fullmatch(argument)
     if match is None:
         raise SMTPError(reply.BAD_FORWARD_PATH)
-    return Rcpt(ForwardPath(_address(match[1] or match[2], reply.BAD_FORWARD_PATH), parse_parameters(match[3])))
+    return Rcpt(
+        ForwardPath(_address(match[1] or match[2], reply.BAD_FORWARD_PATH), parse_parameters(match[3]))
+    )
 
 
 def _address(octets: bytes, failure: Reply) -> str:

@@ -1,4 +1,4 @@
-"""What the server's dialogue tells its colleague. Those marked so are owed a reply; nothing more is read before it.
+"""What the server's dialogue tells its colleague. Some are owed a reply; nothing more is read before it.
 
 The commands :class:`~smtpserv.dialogue.command.Hello`, :class:`~smtpserv.dialogue.command.Mail` and
 :class:`~smtpserv.dialogue.command.Rcpt` are events as they stand, and are owed a reply.
@@ -13,7 +13,7 @@ from smtpserv.reply import Reply
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The client wants to send the content; the transaction is complete. Owed a reply: None or a 354 lets it."""
+    """The client wants to send the content. Owed a reply: a 354, in the usual words by None, lets it."""
 
     reverse_path: ReversePath
     forward_paths: tuple[ForwardPath, ...]

@@ -53,7 +53,9 @@ def _matches(pattern: str) -> Check:
 
 EXTENSIONS: Final = (
     Extension("PIPELINING"),  # RFC 2920
-    Extension("SIZE", lambda terms: str(terms.max_size), {"SIZE": _matches("[0-9]{1,20}")}, allowance=26),  # RFC 1870
+    Extension(
+        "SIZE", lambda terms: str(terms.max_size), {"SIZE": _matches("[0-9]{1,20}")}, allowance=26
+    ),  # RFC 1870
     Extension("8BITMIME", mail={"BODY": _matches("7BIT|8BITMIME")}),  # RFC 6152
     Extension("SMTPUTF8", mail={"SMTPUTF8": _absent}, allowance=10),  # RFC 6531
     Extension("ENHANCEDSTATUSCODES"),  # RFC 2034
@@ -69,8 +71,8 @@ class Terms:
     :param max_size: octets of the largest message.
     :param max_recipients: RCPT commands in one transaction, refused ones included.
     :param max_line: octets of the longest command line, CRLF included, before the extensions' allowances.
-    :param max_errors: syntax and order errors in a session; the next is answered with 421.
-    :param max_commands: commands that bring no message forward, until one is accepted; the next is answered with 421.
+    :param max_errors: syntax and order errors in a session; then 421.
+    :param max_commands: commands that bring no message forward, before one is accepted; then 421.
     """
 
     hostname: str = "localhost"

@@ -24,7 +24,8 @@ _DOMAIN = _SUB_DOMAIN + rb"(?:\." + _SUB_DOMAIN + rb")*"
 # what is in it is checked by is_address_literal
 _ADDRESS_LITERAL = rb"\[[!-?A-Z^-~]+\]"
 
-# atext = ALPHA / DIGIT / "!#$%&'*+-/=?^_`{|}~" ; Dot-string = Atom *("." Atom) ; RFC 6531: atext =/ UTF8-non-ascii
+# atext = ALPHA / DIGIT / "!#$%&'*+-/=?^_`{|}~" ; Dot-string = Atom *("." Atom)
+# RFC 6531: atext =/ UTF8-non-ascii
 _ATOM = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+"
 _DOT_STRING = _ATOM + rb"(?:\." + _ATOM + rb")*"
 
@@ -33,7 +34,9 @@ _DOT_STRING = _ATOM + rb"(?:\." + _ATOM + rb")*"
 _QUOTED_STRING = rb'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"'
 
 # Mailbox = Local-part "@" ( Domain / address-literal )
-_MAILBOX = rb"(?:" + _DOT_STRING + rb"|" + _QUOTED_STRING + rb")@(?:" + _DOMAIN + rb"|" + _ADDRESS_LITERAL + rb")"
+_MAILBOX = (
+    rb"(?:" + _DOT_STRING + rb"|" + _QUOTED_STRING + rb")@(?:" + _DOMAIN + rb"|" + _ADDRESS_LITERAL + rb")"
+)
 
 # A-d-l = At-domain *( "," At-domain ) ; Path = "<" [ A-d-l ":" ] Mailbox ">"
 # The source route must be accepted and should be ignored (RFC 5321 section 4.1.1.3, appendix C).
@@ -44,16 +47,20 @@ _TAIL = rb"(?:[ ]+(.*))?"
 
 # A space behind the colon is no part of the grammar; clients send it all the same.
 # "MAIL FROM:" Reverse-path [SP Mail-parameters] ; Reverse-path = Path / "<>"
-MAIL_ARGUMENT: Final = re.compile(rb"FROM:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb"))?>" + _TAIL, re.IGNORECASE)
+MAIL_ARGUMENT: Final = re.compile(
+    rb"FROM:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb"))?>" + _TAIL, re.IGNORECASE
+)
 
 # "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path ) [SP Rcpt-parameters]
-RCPT_ARGUMENT: Final = re.compile(rb"TO:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb")|(postmaster))>" + _TAIL, re.IGNORECASE)
+RCPT_ARGUMENT: Final = re.compile(
+    rb"TO:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb")|(postmaster))>" + _TAIL, re.IGNORECASE
+)
 
 # esmtp-param = esmtp-keyword ["=" esmtp-value] ; esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 # esmtp-value = 1*(%d33-60 / %d62-126) ; RFC 6531: esmtp-value =/ UTF8-non-ascii
 PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 
-# EHLO's argument: Domain / address-literal. Underscores are no part of a domain; hosts have them all the same.
+# EHLO's argument: Domain / address-literal. Underscores are no part of a domain; hosts have them still.
 _HELLO_NAME = re.compile(rb"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|" + _ADDRESS_LITERAL)
 
 # Standardized-tag ":" 1*dcontent, the General-address-literal
@@ -61,7 +68,7 @@ _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:.+")
 
 
 def is_address_literal(literal: str) -> bool:
-    """Whether the text is a valid address literal, brackets included: ``[192.0.2.1]``, ``[IPv6:2001:db8::1]``."""
+    """Whether it is a valid address literal, brackets included: ``[192.0.2.1]``, ``[IPv6:2001:db8::1]``."""
     inner = literal[1:-1]
     try:
         if inner[:5].upper() == "IPV6:":
@@ -83,7 +90,7 @@ def is_hello_name(name: bytes) -> bool:
 
 
 def is_path_of_good_length(address: str) -> bool:
-    """Whether the path keeps the limits of RFC 5321 section 4.5.3.1; its literal, if it ends in one, is valid."""
+    """Whether the path keeps the limits of RFC 5321 section 4.5.3.1, and its literal, if any, is valid."""
     domain = address.rpartition("@")[2]
     if len(address.encode("utf-8")) + 2 > MAX_PATH or len(domain.encode("utf-8")) > MAX_DOMAIN:
         return False

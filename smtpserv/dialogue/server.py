@@ -1,7 +1,7 @@
 """The server's side of the conversation: octets in, events out; replies in, octets out.
 
-It pauses after each event that is owed a reply until the reply is sent, so pipelined commands (RFC 2920) wait in
-its buffer, and replies keep their order however long an answer takes.
+It pauses after each event that is owed a reply until the reply is sent. So pipelined commands (RFC 2920)
+wait in its buffer, and replies keep their order however long an answer takes.
 """
 
 from typing import Final
@@ -59,7 +59,7 @@ class ServerDialogue:
 
     @property
     def owed(self) -> str | None:
-        """The verb of the event that waits for its reply: ``MAIL``, ``(end of data)`` ..., None when none does."""
+        """The verb that waits for its reply: ``MAIL``, ``(end of data)`` ...; None when none does."""
         return self._owed.verb if self._owed else None
 
     @property
@@ -125,7 +125,7 @@ class ServerDialogue:
     def _perform(self, command: Command) -> Event | None:
         """Answer what needs nobody else, or make it an event.
 
-        :raises SMTPError: with the reply, for a command that may not come now or asks for what is not offered.
+        :raises SMTPError: for a command that may not come now, or asks for what is not offered.
         """
         transaction = self._transaction
         if not state.in_order(self.state, command.verb):

@@ -16,7 +16,16 @@ class Transaction:
     :param hello: the EHLO or HELO it stands under: after HELO no extension is in force.
     """
 
-    __slots__ = ("_terms", "_extended", "_reverse_path", "_forward_paths", "attempts", "_content", "_size", "_given_up")
+    __slots__ = (
+        "_terms",
+        "_extended",
+        "_reverse_path",
+        "_forward_paths",
+        "attempts",
+        "_content",
+        "_size",
+        "_given_up",
+    )
 
     def __init__(self, terms: Terms, hello: Hello) -> None:
         self._terms = terms
@@ -84,7 +93,7 @@ class Transaction:
         return EndOfData(self._refusal()) if reader.ended else None
 
     def _refusal(self) -> Reply | None:
-        """What there is against the content; the same however it was split, so it is asked again at the end."""
+        """What there is against the content so far; at the end it is the same however it was split."""
         if self._content.bare_newline:
             return reply.BARE_NEWLINE
         return reply.MESSAGE_TOO_BIG if self._size > self._terms.max_size else None

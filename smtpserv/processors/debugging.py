@@ -1,7 +1,6 @@
-"""Shows each message on stdout, then drops it: what ``smtpd.DebuggingServer`` did, and a form for programs."""
+"""Shows each message on stdout, then drops it: ``smtpd.DebuggingServer``'s form, or one for programs."""
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -11,15 +10,12 @@ from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from smtpserv.error import StartError
+from smtpserv.escape import escape_controls
 from smtpserv.interfaces import IMessageProcessor
 from smtpserv.message import Message, Path
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorThreads
-
-#: Control characters, line and paragraph separators and bidirectional controls: what could drive a terminal.
-_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
 
 @implementer(IMessageProcessor)
 class DebuggingProcessor:
@@ -59,7 +55,7 @@ def show_text(message: Message) -> Iterator[str]:
         if in_header and not line:
             yield f"X-Peer: {message.session.peer.host}\n"
             in_header = False
-        yield _UNSAFE.sub(_escape, line) + "\n"
+        yield escape_controls(line) + "\n"
     yield "------------ END MESSAGE ------------\n"
 
 
@@ -71,10 +67,6 @@ def _lines(message: Message) -> Iterator[str]:
 
 #: Octets of a line that are printed as one line.
 _LONGEST: Final = 1 << 16
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def show_json(message: Message) -> Iterator[str]:

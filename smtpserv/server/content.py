@@ -49,7 +49,9 @@ class CollectingSink:
 
     __slots__ = ("_complete", "_in_thread", "_room", "_chunks", "_held", "_size", "_file")
 
-    def __init__(self, complete: Callable[[Content], Outcome], in_thread: InThread, memory_limit: int) -> None:
+    def __init__(
+        self, complete: Callable[[Content], Outcome], in_thread: InThread, memory_limit: int
+    ) -> None:
         self._complete = complete
         self._in_thread = in_thread
         self._room = memory_limit

@@ -1,4 +1,4 @@
-"""The life of one session, from the connection to the last message: receives, is swept, leaves, is cut off."""
+"""The life of one session, from connection to last message: receives, is swept, leaves, is cut off."""
 
 from collections.abc import Callable
 from typing import Final
@@ -103,5 +103,3 @@ class Conversation:
         self._house.journal.record(
             event, id=session.id, peer=session.peer.host, hello=session.hello_name, **fields
         )
-
-

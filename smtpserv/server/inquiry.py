@@ -20,7 +20,9 @@ Then = Callable[[Any], None]
 _log = Logger()
 
 #: Errors that say a disk, a quota, memory or a table of descriptors is full.
-_EXHAUSTED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG})
+_EXHAUSTED: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG}
+)
 
 
 class _Question:
@@ -57,6 +59,8 @@ class Inquiry:
         """Call, and give what comes of it to ``then``: now if it is there, else when it is."""
         try:
             answer = call(*facts)
+        except SMTPError as error:
+            answer = error.reply
         except Exception:
             answer = reply_to(Failure())
         if isinstance(answer, Awaitable):
@@ -107,7 +111,7 @@ def as_deferred(answer: Awaitable[Any]) -> "Deferred[Any]":
 
 
 def reply_to(failure: Failure) -> Reply:
-    """What a peer hears of an exception. Only what was raised for it says what it is; the rest is for the log."""
+    """What a peer hears of an exception. What was not raised for it to hear is for the log alone."""
     error = failure.value
     if isinstance(error, SMTPError):
         return error.reply

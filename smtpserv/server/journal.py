@@ -33,7 +33,9 @@ def render_text(now: float, entries: Sequence[Entry]) -> str:
 
 def render_json(now: float, entries: Sequence[Entry]) -> str:
     """One JSON object a line, in ASCII."""
-    return "".join([json.dumps({"time": round(now, 3), "event": event, **fields}) + "\n" for event, fields in entries])
+    return "".join(
+        [json.dumps({"time": round(now, 3), "event": event, **fields}) + "\n" for event, fields in entries]
+    )
 
 
 #: Words that neither end the line, nor forge a field, nor move the terminal's cursor.
@@ -52,7 +54,9 @@ class Journal:
     :param write: takes the text of one or more lines.
     """
 
-    def __init__(self, clock: IReactorTime, write: Callable[[str], object], render: Render = render_text) -> None:
+    def __init__(
+        self, clock: IReactorTime, write: Callable[[str], object], render: Render = render_text
+    ) -> None:
         self._clock: Final = clock
         self._write: Final = write
         self._render: Final = render

@@ -23,7 +23,7 @@ class Limits:
 
     :param max_connections: all that are open at once.
     :param max_connections_per_address: those from one address; None means 100, and no limit for loopback.
-    :param idle_timeout: waiting for the client to say something; RFC 5321 section 4.5.3.2.7 wants 300 at least.
+    :param idle_timeout: waiting for the client; RFC 5321 section 4.5.3.2.7 wants 300 at least.
     :param session_deadline: one connection, from connect; a message under way is still taken.
     :param data_deadline: the mail data of one message.
     :param min_data_rate: of mail data, on the average, after the first half minute.

@@ -4,8 +4,8 @@ from typing import Final
 
 from twisted.application.service import Service
 from twisted.internet import tcp
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -37,9 +37,10 @@ class DirectServer(tcp.Server):
         """Send what the kernel takes, queue the rest; what is wrong with the socket the queue finds out."""
         if not self._queueing and not self.TLS and self.connected and not self.disconnecting:
             try:
-                data = data[self.socket.send(data) :]
+                sent = self.socket.send(data)
             except OSError:
-                pass
+                sent = 0
+            data = data[sent:]
         if data:
             super().write(data)
 
@@ -76,10 +77,18 @@ class Listener(Service):
         """Take no more connections."""
         super().stopService()
         port, self._port = self._port, None
-        return None if port is None else maybeDeferred(port.stopListening)
+        return None if port is None else port.stopListening()
 
     def _listening(self, port: IListeningPort) -> None:
         if isinstance(port, tcp.Port) and port.transport is tcp.Server:
             port.transport = DirectServer
         self._port = port
-        _log.info("SMTP on {description}: {address}", description=self._description, address=port.getHost())
+        _log.info("SMTP on {description}: {address}", description=self._description, address=named(port.getHost()))
+
+
+def named(address: IAddress) -> str:
+    """An address as an operator writes it."""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -24,13 +24,13 @@ def seat(policies: Iterable[object]) -> Panel:
     """Ask each policy once, by adaptation, at which stages it wants a say."""
     seated = list(policies)
     session = [policy for each in seated if (policy := ISessionPolicy(each, None)) is not None]
-    sender = [policy for each in seated if (policy := ISenderPolicy(each, None)) is not None]
-    recipient = [policy for each in seated if (policy := IRecipientPolicy(each, None)) is not None]
+    senders = [sender for each in seated if (sender := ISenderPolicy(each, None)) is not None]
+    recipients = [recipient for each in seated if (recipient := IRecipientPolicy(each, None)) is not None]
     return Panel(
         connect=_in_turn([policy.connect for policy in session]),
         hello=_in_turn([policy.hello for policy in session]),
-        sender=_in_turn([policy.check_sender for policy in sender]),
-        recipient=_in_turn([policy.check_recipient for policy in recipient]),
+        sender=_in_turn([sender.check_sender for sender in senders]),
+        recipient=_in_turn([recipient.check_recipient for recipient in recipients]),
     )
 
 

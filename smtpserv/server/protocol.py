@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol
@@ -38,9 +38,11 @@ class SMTPServerProtocol(Protocol):
         self._paused = False
         self._closed_at: float | None = None
 
+    #: Any stream transport of Twisted; None when the connection is gone.
+    transport: Any
+
     def connectionMade(self) -> None:
         """Greet the client."""
-        assert self.transport is not None
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
@@ -53,7 +55,7 @@ class SMTPServerProtocol(Protocol):
             self._conversation.receive(data)
             self._flush()
 
-    def connectionLost(self, reason: Failure | None = None) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure | None = None) -> None:
         """Release everything, but for a message that is complete."""
         self.transport = None
         self._conversation.disconnected()
@@ -123,5 +125,5 @@ class SMTPServerProtocol(Protocol):
     def _protection(self) -> TLSFacts | None:
         if not ISSLTransport.providedBy(self.transport):
             return None
-        connection = self.transport.getHandle()
+        connection: Any = self.transport.getHandle()  # type: ignore[attr-defined]
         return TLSFacts(connection.get_protocol_version_name(), connection.get_cipher_name() or "")

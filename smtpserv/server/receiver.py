@@ -1,4 +1,4 @@
-"""Deals with what the client does, in the order it does it: asks the policies and the processor, answers the dialogue."""
+"""Deals with what the client does, in its order: asks policies and processor, answers the dialogue."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -83,7 +83,9 @@ class Receiver:
             self._inquiry.ask(then, question, *facts)
 
     def _on_hello(self, event: Hello) -> None:
-        session = replace(self.session, greeting_verb=event.verb, hello_name=event.name, tls=self._protection())
+        session = replace(
+            self.session, greeting_verb=event.verb, hello_name=event.name, tls=self._protection()
+        )
 
         def answer(verdict: Any) -> None:
             refusal = _refusal(verdict)
@@ -176,6 +178,6 @@ def _verdict(answer: Any) -> Reply | None:
 
 
 def _refusal(answer: Any) -> Reply | None:
-    """What a policy has against the client, if it has anything; where only our own words will do for a yes."""
+    """What a policy has against the client, if anything; for where a yes is said in our own words."""
     verdict = _verdict(answer)
     return None if verdict is None or verdict.accepted else verdict

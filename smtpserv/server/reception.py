@@ -80,5 +80,7 @@ def checked(answer: Reply) -> Reply:
 
 def misfit(answer: Any, source: str) -> Reply:
     """What the peer hears when a colleague answers what its interface does not allow."""
-    _log.error("{source} returned {answer!r}, which its interface does not allow", source=source, answer=answer)
+    _log.error(
+        "{source} returned {answer!r}, which its interface does not allow", source=source, answer=answer
+    )
     return reply.LOCAL_ERROR

@@ -3,7 +3,7 @@
 A whole server session in memory, around the real dialogue::
 
     session = memory_session(MyProcessor())
-    session.say(b"EHLO client.example\\r\\nMAIL FROM:<a@b.example>\\r\\nRCPT TO:<c@d.example>\\r\\nDATA\\r\\n")
+    session.say(PREAMBLE)
     session.say(b"Subject: hello\\r\\n\\r\\nhello\\r\\n.\\r\\n")
     assert session.last_reply().code == 250
 """
@@ -11,6 +11,7 @@ A whole server session in memory, around the real dialogue::
 from smtpserv.testing.contract import MessageProcessorContract, StreamingProcessorContract
 from smtpserv.testing.dialogue import DialoguePair, Script, at_every_split, read_script
 from smtpserv.testing.memory import (
+    PREAMBLE,
     HandThread,
     MemorySession,
     RecordingProcessor,
@@ -20,6 +21,7 @@ from smtpserv.testing.memory import (
 )
 
 __all__ = [
+    "PREAMBLE",
     "DialoguePair",
     "HandThread",
     "MemorySession",

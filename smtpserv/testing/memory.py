@@ -50,7 +50,7 @@ class HandThread:
     """A thread that works when it is told to: what runs in it waits for :meth:`step`."""
 
     def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
+        self.waiting: list[Callable[[], object]] = []
 
     def __call__(self, call: Callable[..., Any], *facts: Any) -> "Deferred[Any]":
         """Put a call in the queue."""
@@ -115,10 +115,9 @@ class MemorySession:
 
     def hear(self) -> bytes:
         """What the server said since the last call."""
-        heard = self.transport.value()
-        self.heard = heard
+        self.heard = bytes(self.transport.value())
         self.transport.clear()
-        return heard
+        return self.heard
 
     def last_reply(self) -> Reply:
         """The last of the replies that were heard last."""
