@@ -75,6 +75,10 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | more
 
 
+#: Exit codes after SIGTERM; twistd ends itself by the signal that stopped its reactor.
+STOPPED = (0, -signal.SIGTERM)
+
+
 class Server:
     """A server process under test.
 
@@ -91,6 +95,7 @@ class Server:
         env: Mapping[str, str] | None = None,
         **popen: Any,
     ) -> None:
+        self.command = command
         self.address = address
         self.directory = directory
         with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
@@ -143,9 +148,12 @@ class Server:
         return self.process.wait(patience)
 
     def stop(self) -> int:
-        """Ask it to stop; its exit code, when it has."""
+        """Ask it to stop; its exit code, which must be that of a good end."""
         self.terminate()
-        return self.wait()
+        code = self.wait()
+        if code not in STOPPED:
+            raise AssertionError(f"the server ended with {code}: {self.stderr}")
+        return code
 
     def kill(self) -> None:
         """End it, if it still runs."""
@@ -188,6 +196,10 @@ class Recorded:
 
 class RecordingServer(Server):
     """A server with the recording processor."""
+
+    def again(self) -> "RecordingServer":
+        """Start it once more, where it was."""
+        return RecordingServer(self.command, self.address, self.directory)
 
     def messages(self) -> list[Recorded]:
         """All messages it has accepted, in the order they came."""

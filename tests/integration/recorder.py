@@ -3,7 +3,6 @@
 They stand here as a stranger's would: they use what the package makes public and nothing else.
 """
 
-import atexit
 import hashlib
 import json
 import os
@@ -100,45 +99,62 @@ class HashingSink:
 def probed(report: str, kind: str, argument: str = "") -> object:
     """A processor in a process whose reactor is watched.
 
-    :param report: the file that is told the CPU seconds of the longest turns, at exit.
+    :param report: the file that gets what :class:`Watch` has seen.
     :param kind: ``debugging``, ``recorder`` or ``hasher``.
     """
     from twisted.internet import reactor
 
-    watch(reactor, report)
-    makers: dict[str, Callable[[], object]] = {
+    makers: dict[str, Callable[[], Any]] = {
         "debugging": lambda: make_debugging(reactor),  # type: ignore[arg-type]
         "recorder": lambda: Recorder(argument),
         "hasher": lambda: Hasher(argument),
     }
-    return makers[kind]()
+    processor = makers[kind]()
+    watch = Watch(reactor, report)
+    for decides in ("begin", "process_message"):
+        if hasattr(processor, decides):
+            setattr(processor, decides, watch.marking(getattr(processor, decides)))
+    return processor
 
 
-def watch(reactor: Any, report: str) -> None:
-    """Measure what CPU each turn of the reactor takes of its thread: noise of the machine does not count.
+class Watch:
+    """Measures what CPU each turn of the reactor takes of its thread; a turn is from one wait to the next.
 
-    A turn is from one wait for events to the next.
+    :param report: the file that gets two lists of seconds when the reactor stops: all turns, and those in
+        which a message began (streaming) or ended (collected).
     """
-    wait = reactor.doIteration
-    longest: list[float] = []
-    began: list[float] = []
 
-    def measured_wait(timeout: float) -> None:
+    def __init__(self, reactor: Any, report: str) -> None:
+        self._wait = reactor.doIteration
+        self._report = report
+        self._began: float | None = None
+        self._is_marked = False
+        self._turns: list[float] = []
+        self._marked: list[float] = []
+        reactor.doIteration = self._next_turn
+        reactor.addSystemEventTrigger("after", "shutdown", self._tell)
+
+    def marking(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, which marks the turn it is made in."""
+
+        def marked(*facts: Any) -> Any:
+            self._is_marked = True
+            return call(*facts)
+
+        return marked
+
+    def _next_turn(self, timeout: float) -> None:
         now = time.thread_time()
-        if began:
-            longest.append(now - began[0])
-            if len(longest) > 1000:
-                longest.sort(reverse=True)
-                del longest[20:]
-        began[:] = [now]
-        wait(timeout)
+        if self._began is not None:
+            self._turns.append(now - self._began)
+            if self._is_marked:
+                self._marked.append(now - self._began)
+        self._began, self._is_marked = now, False
+        self._wait(timeout)
 
-    def tell() -> None:
-        with open(report, "w", encoding="ascii") as file:
-            json.dump(sorted(longest, reverse=True)[:20], file)
-
-    reactor.doIteration = measured_wait
-    atexit.register(tell)
+    def _tell(self) -> None:
+        with open(self._report, "w", encoding="ascii") as file:
+            json.dump([self._turns, self._marked], file)
 
 
 @implementer(IMessageProcessor)

@@ -60,7 +60,7 @@ class ClientTestCase(IntegrationTestCase):
     def assert_same(self, seen: bytes, sent: bytes) -> None:
         """Equal; if not, the failure is of a size that can be read."""
         if seen != sent:
-            pairs = enumerate(zip(seen, sent))
+            pairs = enumerate(zip(seen, sent, strict=False))
             at = next((index for index, (one, other) in pairs if one != other), min(len(seen), len(sent)))
             around = slice(max(0, at - 40), at + 40)
             self.fail(f"{len(seen)} octets for {len(sent)}, at {at}: {seen[around]!r} for {sent[around]!r}")
@@ -278,7 +278,7 @@ class SwaksTests(ClientTestCase):
 
 
 class MsmtpTests(ClientTestCase):
-    """msmtp reads a message from its input, makes CRLF of each line end, and adds no header but what it is told to."""
+    """msmtp reads a message from its input, makes CRLF of its line ends, and adds nothing to its header."""
 
     def send(self, content: bytes, recipients: Sequence[str] = (RECIPIENT,)) -> None:
         """Send one message."""

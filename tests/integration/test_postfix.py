@@ -1,0 +1,213 @@
+"""Postfix relays through the server: an instance of its own in a temporary folder."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
+
+from tests.integration.harness import (
+    DOTS,
+    EIGHT_BIT,
+    HEADER,
+    ONE_LINE,
+    PATIENCE,
+    Client,
+    IntegrationTestCase,
+    Recorded,
+    RecordingServer,
+    environment,
+    free_port,
+    large_message,
+    require,
+    wait_for,
+)
+
+MAIN = """\
+compatibility_level = 3.6
+queue_directory = {here}/spool
+data_directory = {here}/data
+maillog_file = {here}/log/maillog
+maillog_file_prefixes = {here}
+mail_owner = postfix
+myhostname = postfix.example
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+relayhost = [127.0.0.1]:{upstream}
+smtp_dns_support_level = disabled
+smtpd_peername_lookup = no
+smtp_tls_security_level = none
+alias_maps =
+alias_database =
+message_size_limit = 33554432
+smtp_destination_recipient_limit = 1000
+smtp_line_length_limit = 0
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+queue_run_delay = 1s
+"""
+
+MASTER = """\
+127.0.0.1:{port} inet n - n - - smtpd
+pickup    unix n - n 60   1 pickup
+cleanup   unix n - n -    0 cleanup
+qmgr      unix n - n 1    1 qmgr
+rewrite   unix - - n -    - trivial-rewrite
+bounce    unix - - n -    0 bounce
+defer     unix - - n -    0 bounce
+trace     unix - - n -    0 bounce
+flush     unix n - n 1000? 0 flush
+proxymap  unix - - n -    - proxymap
+smtp      unix - - n -    - smtp
+relay     unix - - n -    - smtp
+error     unix - - n -    - error
+retry     unix - - n -    - error
+anvil     unix - - n -    1 anvil
+scache    unix - - n -    1 scache
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+
+class Postfix:
+    """A Postfix of our own.
+
+    :param here: an empty folder.
+    :param upstream: the port it relays to.
+    """
+
+    def __init__(self, here: Path, upstream: int) -> None:
+        self.here = here
+        self.address = ("127.0.0.1", free_port())
+        here.chmod(0o755)
+        for name in ("etc", "spool", "data", "log"):
+            (here / name).mkdir()
+        shutil.chown(here / "data", "postfix")
+        (here / "etc" / "main.cf").write_text(MAIN.format(here=here, upstream=upstream))
+        (here / "etc" / "master.cf").write_text(MASTER.format(port=self.address[1]))
+        self.master = subprocess.Popen(
+            [require("postfix"), "-c", str(here / "etc"), "start-fg"],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait_until_ready(self) -> None:
+        """Until it greets."""
+
+        def greets() -> bool:
+            try:
+                Client(self.address).close()
+            except OSError:
+                return False
+            return True
+
+        wait_for("Postfix", greets)
+
+    def stop(self) -> None:
+        """Stop all of it, whatever it is doing."""
+        stop = [require("postfix"), "-c", str(self.here / "etc"), "abort"]
+        subprocess.run(stop, env=environment(), capture_output=True, timeout=PATIENCE, check=False)
+        try:
+            self.master.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.master.terminate()
+            self.master.wait(PATIENCE)
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        file = self.here / "log" / "maillog"
+        return file.read_text("utf-8", "replace") if file.exists() else ""
+
+
+class PostfixTests(IntegrationTestCase):
+    """A queueing relay as client: whatever it accepts arrives."""
+
+    recording: RecordingServer
+    postfix: Postfix
+
+    def setUp(self) -> None:
+        """Start both."""
+        require("postfix")
+        if os.geteuid() != 0:
+            raise SkipTest("Postfix can only be started by root")
+        self.recording = self.recording_server()
+        self.postfix = Postfix(self.directory(), self.recording.port)
+        self.addCleanup(self.postfix.stop)
+        self.postfix.wait_until_ready()
+
+    def submit(self, content: bytes, *recipients: str) -> None:
+        """Give Postfix a message."""
+        with Client(self.postfix.address) as client:
+            client.hello()
+            client.expect("MAIL FROM:<sender@example.org> BODY=8BITMIME", "250")
+            for recipient in recipients or ["recipient@example.net"]:
+                client.expect(f"RCPT TO:<{recipient}>", "250")
+            client.expect("DATA", "354")
+            client.send((b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
+            self.assertEqual(client.reply()[:3], b"250")
+
+    def received(self, count: int) -> list[Recorded]:
+        """The messages, when as many have come."""
+
+        def arrived() -> list[Recorded]:
+            messages = self.recording.messages()
+            return messages if len(messages) >= count else []
+
+        try:
+            return wait_for(f"{count} messages", arrived)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.postfix.log}") from None
+
+    def test_octet_for_octet(self) -> None:
+        """A line, dots, 8-bit octets and 20 MiB arrive as they were, behind the field that Postfix adds."""
+        sent = [ONE_LINE, DOTS, EIGHT_BIT, HEADER + b"a" * 5000 + b"\r\n", large_message()]
+        for number, content in enumerate(sent, 1):
+            self.submit(content)
+            message = self.received(number)[-1]
+            added = message.content[: -len(content)]
+            self.assertEqual(added[:21], b"Received: from client")
+            self.assertEqual(message.content.endswith(content), True, f"message {number} is changed")
+            self.assertEqual(message.facts["protocol"], "ESMTP")
+            self.assertEqual("SIZE" in message.parameters, True)
+        self.assertEqual(message.parameters["BODY"], "8BITMIME")
+
+    def test_many(self) -> None:
+        """A thousand recipients come in one transaction; two hundred messages arrive once each."""
+        recipients = [f"recipient{number}@example.net" for number in range(1000)]
+        self.submit(ONE_LINE, *recipients)
+        self.assertEqual(sorted(self.received(1)[0].recipients), sorted(recipients))
+        with Client(self.postfix.address) as client:
+            client.hello()
+            for number in range(200):
+                self.assertEqual(client.send_message(HEADER + b"%d\r\n" % number)[:3], b"250")
+        numbers = [int(message.content.rpartition(b"\r\n\r\n")[2]) for message in self.received(201)[1:]]
+        self.assertEqual(sorted(numbers), list(range(200)))
+
+    def test_server_comes_back(self) -> None:
+        """While the server is down Postfix keeps a program's mail, and sends it when it is back."""
+        self.recording.stop()
+        command = [
+            require("sendmail"),
+            "-C",
+            str(self.postfix.here / "etc"),
+            "-i",
+            "-f",
+            "sender@example.org",
+        ]
+        subprocess.run(
+            [*command, "recipient@example.net"],
+            input=ONE_LINE.replace(b"\r\n", b"\n"),
+            env=environment(),
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        wait_for("Postfix's first attempt", lambda: "status=deferred" in self.postfix.log)
+        self.recording = self.started(self.recording.again())
+        (message,) = self.received(1)
+        self.assertEqual(message.content[-len(ONE_LINE) :], ONE_LINE)
