@@ -114,7 +114,7 @@ def install(*what: "str | Path") -> Path:
     """The ``bin`` folder of a new virtual environment in which that is installed."""
     path = Path(tempfile.mkdtemp(prefix="venv-", dir=workshop()))
     run(sys.executable, "-m", "venv", "--without-pip", path)
-    pip = [sys.executable, "-m", "pip", "--python", path / "bin" / "python"]
+    pip = [sys.executable, "-m", "pip", "--python", str(path / "bin" / "python")]
     run(*pip, "install", "--no-compile", "--no-index", "--find-links", wheels(), *what)
     return path / "bin"
 
