@@ -1,0 +1,28 @@
+"""Hostile input: how much of it a run makes, and what it is made of.
+
+``SMTPSERV_EXAMPLES=100 trial tests.test_dialogue_properties`` makes a hundred times as many inputs.
+"""
+
+import os
+import tempfile
+from typing import Final
+
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+# What hypothesis keeps to be quicker next time; it would leave it in the working folder.
+_HOME: Final = tempfile.TemporaryDirectory()
+set_hypothesis_home_dir(_HOME.name)
+
+#: What the number of examples is multiplied by.
+SCALE: Final = float(os.environ.get("SMTPSERV_EXAMPLES", "1"))
+
+
+def examples(number: int) -> settings:
+    """So many examples, times the scale; no deadline, and nothing kept on disk."""
+    return settings(
+        max_examples=max(1, int(number * SCALE)),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )

@@ -1,0 +1,118 @@
+"""The table of states, proof-read against RFC 5321 and DESIGN section 5, which is copied out here by hand."""
+
+from typing import Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpserv.dialogue import state
+from smtpserv.dialogue.state import (
+    CLOSED,
+    CONNECTED,
+    CONNECTING,
+    DATA,
+    END_OF_DATA,
+    GREETING,
+    MAIL,
+    RCPT,
+    READY,
+    REFUSED,
+    State,
+    in_order,
+    next_state,
+)
+
+STATES: Final = (CONNECTING, REFUSED, CONNECTED, READY, MAIL, RCPT, DATA, CLOSED)
+VERBS: Final = (
+    "EHLO",
+    "HELO",
+    "LHLO",
+    "MAIL",
+    "RCPT",
+    "DATA",
+    "RSET",
+    "QUIT",
+    "NOOP",
+    "HELP",
+    "VRFY",
+    "EXPN",
+    "FOO",
+)
+CODES: Final = (220, 250, 354, 450, 550)
+GREETED: Final = (CONNECTED, READY, MAIL, RCPT)
+
+#: Every move there is: (from, verb, class of the reply) -> to.
+MOVES: Final[dict[tuple[State, str, int], State]] = {
+    (CONNECTING, GREETING, 2): CONNECTED,
+    (CONNECTING, GREETING, 5): REFUSED,
+    (READY, "MAIL", 2): MAIL,
+    (MAIL, "RCPT", 2): RCPT,
+    (RCPT, "RCPT", 2): RCPT,
+    (RCPT, "DATA", 3): DATA,
+    (DATA, END_OF_DATA, 2): READY,
+    (DATA, END_OF_DATA, 4): READY,
+    (DATA, END_OF_DATA, 5): READY,
+    (MAIL, "RSET", 2): READY,
+    (RCPT, "RSET", 2): READY,
+    (REFUSED, "QUIT", 2): CLOSED,
+    **{(each, verb, 2): READY for each in GREETED for verb in ("EHLO", "HELO", "LHLO")},
+    **{(each, "QUIT", 2): CLOSED for each in GREETED},
+}
+
+
+class Table(SynchronousTestCase):
+    """``next_state`` and ``in_order``."""
+
+    def test_every_move(self) -> None:
+        """A reply moves the session where the standard says; what is not listed leaves it as it is."""
+        for start in STATES:
+            for verb in (*VERBS, GREETING, END_OF_DATA, ""):
+                for code in CODES:
+                    expected = MOVES.get((start, verb, code // 100), start)
+                    self.assertIs(next_state(start, verb, code), expected, (start, verb, code))
+
+    def test_every_code_of_a_class_moves_alike(self) -> None:
+        """Only the first digit of a reply counts, but for 421."""
+        for start in STATES:
+            for verb in (*VERBS, GREETING, END_OF_DATA):
+                for code in set(range(200, 560)) - {421}:
+                    alike = next_state(start, verb, code // 100 * 100)
+                    self.assertIs(next_state(start, verb, code), alike)
+
+    def test_421_closes_from_everywhere(self) -> None:
+        """421 is the last thing said, whatever was going on."""
+        for start in STATES:
+            for verb in (*VERBS, GREETING, END_OF_DATA, ""):
+                self.assertIs(next_state(start, verb, 421), CLOSED)
+
+    def test_nothing_leaves_closed(self) -> None:
+        """A closed session stays closed."""
+        self.assertEqual({next_state(CLOSED, verb, code) for verb in VERBS for code in CODES}, {CLOSED})
+
+    def test_order(self) -> None:
+        """MAIL needs EHLO, RCPT needs MAIL, DATA needs RCPT; the others may come at any time."""
+        allowed = {
+            CONNECTED: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO",
+            READY: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO MAIL",
+            MAIL: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO RCPT",
+            RCPT: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO RCPT DATA",
+        }
+        for start, verbs in allowed.items():
+            self.assertEqual({verb for verb in VERBS if in_order(start, verb)}, set(verbs.split()), start)
+
+    def test_greeting_554_leaves_only_quit(self) -> None:
+        """Who was told to go may say QUIT; all else is out of order (RFC 5321 section 3.1)."""
+        self.assertEqual([verb for verb in VERBS if in_order(REFUSED, verb)], ["QUIT"])
+
+    def test_mail_data_has_no_commands(self) -> None:
+        """Within mail data and before the greeting no command of the table is in order."""
+        for start in (DATA, CONNECTING):
+            self.assertEqual([verb for verb in state.ORDERED & set(VERBS) if in_order(start, verb)], [])
+
+    def test_every_state_is_in_the_table(self) -> None:
+        """No state is missing, none is unreachable, and each is printed by its name."""
+        self.assertEqual(set(state.TABLE), set(STATES))
+        self.assertEqual({CONNECTING, CLOSED} | set(MOVES.values()), set(STATES))
+        self.assertEqual(
+            " ".join(map(repr, STATES)),
+            "<CONNECTING> <REFUSED> <CONNECTED> <READY> <MAIL> <RCPT> <DATA> <CLOSED>",
+        )
