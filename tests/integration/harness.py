@@ -1,6 +1,7 @@
 """A real server in a process of its own, and a client of plain sockets, for the tests in this folder."""
 
 import base64
+import contextlib
 import json
 import os
 import random
@@ -161,9 +162,17 @@ class Server:
             self.process.kill()
         self.process.wait()
 
+    def open_files(self) -> list[str]:
+        """What it has open, as the system calls it: paths, ``socket:[123]`` ..."""
+        found = []
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.append(os.readlink(descriptor))
+        return found
+
     def descriptors(self) -> int:
         """How many files and sockets it has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(self.open_files())
 
     def memory(self, figure: str = "VmRSS") -> int:
         """Resident octets: ``VmRSS`` now, ``VmHWM`` at their highest."""
