@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 from smtpserv import reply
@@ -72,7 +73,7 @@ def parse_parameters(tail: bytes | None) -> Parameters:
         if match is None or keyword in parameters:
             raise SMTPError(reply.BAD_PARAMETER)
         parameters[keyword] = _decode(match[2], reply.BAD_PARAMETER) if match[2] else None
-    return parameters
+    return MappingProxyType(parameters)
 
 
 def _decode(octets: bytes, failure: Reply) -> str:

@@ -69,7 +69,8 @@ class ServerDialogue:
 
     def receive(self, octets: bytes) -> None:
         """Take what the network brought, any amount. :meth:`next_event` then tells what it means."""
-        self._input.receive(octets)
+        if self.state is not state.CLOSED:
+            self._input.receive(octets)
 
     def take_output(self) -> bytes:
         """What is to be sent to the client now: all replies since the last call."""

@@ -17,6 +17,7 @@ from smtpserv.message import Message, Path
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorThreads
 
+
 @implementer(IMessageProcessor)
 class DebuggingProcessor:
     """Prints messages, one at a time and off the reactor's thread: a pager may make it wait.

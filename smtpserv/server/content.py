@@ -65,7 +65,7 @@ class CollectingSink:
         self._chunks.append(octets)
         self._held += len(octets)
         self._size += len(octets)
-        return self._spill() if self._held > self._room else None
+        return self._spill().addCallback(_done) if self._held > self._room else None
 
     def finish(self) -> "Outcome | Deferred[Any]":
         """Give the whole message to the processor."""
@@ -88,14 +88,19 @@ class CollectingSink:
         return file
 
 
+def _done(_: "UnnamedFile") -> None:
+    """The block is in the file; there is nothing to say of it."""
+
+
 class UnnamedFile:
     """A temporary file without a name: gone when nobody refers to it, whatever ends the process."""
 
     __slots__ = ("_descriptor",)
 
     def __init__(self) -> None:
+        self._descriptor = -1
         with tempfile.TemporaryFile(buffering=0) as file:
-            self._descriptor: Final = os.dup(file.fileno())
+            self._descriptor = os.dup(file.fileno())
 
     def fileno(self) -> int:
         """The descriptor, for as long as this object lives."""
@@ -108,7 +113,8 @@ class UnnamedFile:
             rest = rest[os.write(self._descriptor, rest) :]
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
 
 def _append(file: UnnamedFile | None, chunks: list[bytes]) -> UnnamedFile:

@@ -10,6 +10,7 @@ from smtpserv.reply import Reply
 from smtpserv.server.inquiry import Inquiry
 from smtpserv.server.limits import Deadlines
 from smtpserv.server.receiver import House, Receiver
+from smtpserv.server.reception import release
 
 #: States in which nothing of a message is under way.
 _AT_REST: Final = frozenset({state.CONNECTING, state.REFUSED, state.CONNECTED, state.READY})
@@ -34,7 +35,7 @@ class Conversation:
         self._house: Final = house
         self._progress: Final = progress
         self._deadlines: Final = Deadlines(house.limits, house.clock.seconds())
-        self._inquiry: Final = Inquiry(house.clock, self._resume)
+        self._inquiry: Final = Inquiry(house.clock, self._waited, self._resume, release)
         self._receiver: Final = Receiver(
             house, session, protection, self.dialogue, self._inquiry, self._deadlines
         )
@@ -85,18 +86,24 @@ class Conversation:
         self._inquiry.give_up()
         self._receiver.abort()
 
-    def _resume(self, since: float) -> None:
+    def _waited(self, since: float) -> None:
         self._deadlines.waited(self._house.clock.seconds(), since)
+
+    def _resume(self) -> None:
         self._advance()
         self._progress()
 
     def _advance(self) -> None:
         """Hear the dialogue out, until it needs more octets or somebody takes time to answer."""
         dialogue, inquiry, react = self.dialogue, self._inquiry, self._receiver.react
-        while not inquiry.is_open and (event := dialogue.next_event()) is not None:
+        while not inquiry.is_open:
+            if self._farewell is not None and dialogue.state in _AT_REST:
+                return self.hang_up(self._farewell)
+            event = dialogue.next_event()
+            if event is None:
+                return None
             react(event)
-        if self._farewell is not None and dialogue.state in _AT_REST and not inquiry.is_open:
-            self.hang_up(self._farewell)
+        return None
 
     def _record(self, event: str, **fields: str | int) -> None:
         session = self._receiver.session

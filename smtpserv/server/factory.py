@@ -5,13 +5,16 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
 
 from smtpserv import reply
 from smtpserv.message import Peer
 from smtpserv.reply import Reply
+from smtpserv.server.limits import LINGER
 from smtpserv.server.protocol import SMTPServerProtocol
 from smtpserv.server.receiver import House
 
@@ -38,7 +41,7 @@ class SMTPServerFactory(Factory):
         peer = peer_of(addr)
         refusal = self._farewell or self._no_room_for(peer)
         if refusal is not None:
-            return _Refusal(refusal)
+            return _Refusal(refusal, self.house.clock)
         protocol = SMTPServerProtocol(self.house, peer, self._ended)
         self._sessions.add(protocol)
         self._hosts[peer.host] += 1
@@ -73,6 +76,8 @@ class SMTPServerFactory(Factory):
         return None
 
     def _ended(self, session: SMTPServerProtocol) -> None:
+        if session not in self._sessions:
+            return
         self._sessions.discard(session)
         self._hosts[session.peer.host] -= 1
         if not self._hosts[session.peer.host]:
@@ -88,16 +93,24 @@ class SMTPServerFactory(Factory):
             session.sweep(now)
 
 
-class _Refusal(Protocol):
-    """A connection that there is no room for."""
+class _Refusal(Protocol, TimeoutMixin):
+    """A connection that there is no room for; it is cut when its client does not close."""
 
-    def __init__(self, refusal: Reply) -> None:
+    def __init__(self, refusal: Reply, clock: IReactorTime) -> None:
         self._refusal: Final = refusal
+        self.callLater = clock.callLater  # type: ignore[method-assign,assignment]
 
     def connectionMade(self) -> None:
         assert self.transport is not None
+        self.setTimeout(LINGER)
         self.transport.write(self._refusal.octets)
         self.transport.loseConnection()
+
+    def timeoutConnection(self) -> None:
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.setTimeout(None)
 
 
 def peer_of(address: IAddress | None) -> Peer:

@@ -40,14 +40,24 @@ class _Question:
 class Inquiry:
     """At most one question is open at a time; an answer to one that was given up is nobody's.
 
-    :param resume: called after an answer that did not come at once, with the time it was asked.
+    :param waited: called before an answer that did not come at once is used, with the time of the question.
+    :param resume: called when it has been used.
+    :param unwanted: takes an answer that came after its question was given up.
     """
 
-    __slots__ = ("_clock", "_resume", "_question")
+    __slots__ = ("_clock", "_waited", "_resume", "_unwanted", "_question")
 
-    def __init__(self, clock: IReactorTime, resume: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        waited: Callable[[float], None],
+        resume: Callable[[], None],
+        unwanted: Callable[[Any], None],
+    ) -> None:
         self._clock = clock
+        self._waited = waited
         self._resume = resume
+        self._unwanted = unwanted
         self._question: _Question | None = None
 
     @property
@@ -73,10 +83,12 @@ class Inquiry:
         question, self._question = self._question, None
         if question is None:
             return
-        question.deferred.cancel()
+        try:
+            question.deferred.cancel()
+        except Exception:
+            _log.failure("A canceller failed")
         if answer is not None:
-            question.then(answer)
-            self._resume(question.since)
+            self._use(answer, question)
 
     def expire(self, now: float, deadline: float) -> None:
         """Give up a question that has been open too long."""
@@ -90,11 +102,18 @@ class Inquiry:
 
     def _settle(self, answer: Any, question: _Question) -> None:
         if self._question is not question:
+            self._unwanted(answer)
             return
         self._question = None
-        question.then(answer)
         if question.later:
-            self._resume(question.since)
+            self._use(answer, question)
+        else:
+            question.then(answer)
+
+    def _use(self, answer: Any, question: _Question) -> None:
+        self._waited(question.since)
+        question.then(answer)
+        self._resume()
 
 
 def as_deferred(answer: Awaitable[Any]) -> "Deferred[Any]":

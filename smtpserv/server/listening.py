@@ -1,6 +1,6 @@
 """Listening on endpoints; TCP connections send at once what can be sent at once."""
 
-from typing import Final
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet import tcp
@@ -55,15 +55,19 @@ class Listener(Service):
         self._description: Final = description
         self._endpoint: Final = endpoint
         self._factory: Final = factory
-        self._port: IListeningPort | None = None
+        self._port: Deferred[Any] | None = None
 
     def privilegedStartService(self) -> None:
         """Bind.
 
         :raises StartError: when the address can't be had.
         """
+        self._port = self._endpoint.listen(self._factory).addCallback(self._listening)
+        if not self._port.called:
+            self._port.addErrback(self._failed)
+            return
         failures: list[Failure] = []
-        self._endpoint.listen(self._factory).addCallbacks(self._listening, failures.append)
+        self._port.addErrback(failures.append)
         if failures:
             raise StartError(f"--listen={self._description}: {failures[0].getErrorMessage()}")
 
@@ -74,21 +78,30 @@ class Listener(Service):
             self.privilegedStartService()
 
     def stopService(self) -> "Deferred[None] | None":
-        """Take no more connections."""
+        """Take no more connections; a port that comes only now is closed when it comes."""
         super().stopService()
-        port, self._port = self._port, None
-        return None if port is None else port.stopListening()
+        waiting, self._port = self._port, None
+        if waiting is None:
+            return None
+        stopped = waiting.addCallback(lambda port: port and port.stopListening())
+        return stopped if stopped.called else None
 
-    def _listening(self, port: IListeningPort) -> None:
+    def _listening(self, port: IListeningPort) -> IListeningPort:
         if isinstance(port, tcp.Port) and port.transport is tcp.Server:
             port.transport = DirectServer
-        self._port = port
-        _log.info("SMTP on {description}: {address}", description=self._description, address=named(port.getHost()))
+        _log.info(
+            "SMTP on {description}: {address}", description=self._description, address=named(port.getHost())
+        )
+        return port
+
+    def _failed(self, failure: Failure) -> None:
+        _log.failure("Cannot listen on {description}", failure, description=self._description)
 
 
 def named(address: IAddress) -> str:
     """An address as an operator writes it."""
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if host is None:
-        return str(getattr(address, "name", address))
+        name = getattr(address, "name", address)
+        return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

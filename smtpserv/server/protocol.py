@@ -24,7 +24,7 @@ READ_AHEAD: Final = 65536
 class SMTPServerProtocol(Protocol):
     """One connection.
 
-    :param ended: called once, when the connection is gone and nothing is under way any more.
+    :param ended: called when the connection is gone and nothing is under way any more.
     """
 
     def __init__(self, house: House, peer: Peer, ended: "Callable[[SMTPServerProtocol], None]") -> None:
@@ -32,7 +32,7 @@ class SMTPServerProtocol(Protocol):
         self._house: Final = house
         self._ended: Final = ended
         self._conversation = Conversation(
-            house, Session(os.urandom(6).hex(), peer), self._protection, self._answered
+            house, Session(os.urandom(6).hex(), peer), self._protection, self._settled
         )
         self._congested = False
         self._paused = False
@@ -59,26 +59,25 @@ class SMTPServerProtocol(Protocol):
         """Release everything, but for a message that is complete."""
         self.transport = None
         self._conversation.disconnected()
-        if not self._conversation.is_waiting:
-            self._ended(self)
+        self._settled()
 
     def sweep(self, now: float) -> None:
         """Called every second: end what lasts too long."""
         if self._closed_at is None:
             self._conversation.sweep(now)
-            self._flush()
+            self._settled()
         elif self.transport is not None and now - self._closed_at >= LINGER:
             self.transport.abortConnection()
 
     def leave(self, farewell: Reply) -> None:
         """Close as soon as no message is under way, with a 421."""
         self._conversation.leave(farewell)
-        self._flush()
+        self._settled()
 
     def hang_up(self, farewell: Reply) -> None:
         """Close now, with a 421."""
         self._conversation.hang_up(farewell)
-        self._flush()
+        self._settled()
 
     def pauseProducing(self) -> None:
         """The client does not read its replies: hear it no further."""
@@ -93,12 +92,12 @@ class SMTPServerProtocol(Protocol):
     def stopProducing(self) -> None:
         """The transport is closing; ``connectionLost`` does what there is to do."""
 
-    def _answered(self) -> None:
-        """Something took time and is answered, when the connection may be long gone."""
-        if self.transport is None:
-            self._ended(self)
-        else:
+    def _settled(self) -> None:
+        """Something was answered or given up, when the connection may be long gone."""
+        if self.transport is not None:
             self._flush()
+        elif not self._conversation.is_waiting:
+            self._ended(self)
 
     def _flush(self) -> None:
         transport, dialogue = self.transport, self._conversation.dialogue

@@ -113,9 +113,10 @@ class Receiver:
 
         def answer(begun: Any) -> None:
             refusal = reception.begun(begun)
-            if refusal is not None:
+            if refusal is None:
+                self._deadlines.data_begins(self._house.clock.seconds())
+            else:
                 self._record(reception, refusal)
-            self._deadlines.data_begins(self._house.clock.seconds())
             self._dialogue.send(refusal)
 
         self._inquiry.ask(answer, self._house.processor.begin, self.session, envelope)
@@ -133,10 +134,11 @@ class Receiver:
         self._deadlines.data_ended()
         reception = self._reception
         refusal = reception.refusal(event.refusal)
-        if refusal is not None or reception.sink is None:
+        sink = reception.hand_over()
+        if refusal is not None or sink is None:
             self._conclude(refusal or reply.LOCAL_ERROR)
         else:
-            self._inquiry.ask(self._conclude, reception.sink.finish)
+            self._inquiry.ask(self._conclude, sink.finish)
 
     def _conclude(self, outcome: Any) -> None:
         answer = self._reception.finished(outcome)

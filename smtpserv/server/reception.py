@@ -33,17 +33,24 @@ class Reception:
         if IMessageSink.providedBy(answer):
             self._sink = answer
             return None
-        return checked(answer) if isinstance(answer, Reply) else misfit(answer, "begin")
+        is_failure = isinstance(answer, Reply) and answer.reply_class in (4, 5)
+        return answer if is_failure else misfit(answer, "begin")
 
     @property
     def sink(self) -> IMessageSink | None:
         """Where the content goes; None when it goes nowhere any more."""
         return self._sink
 
+    def hand_over(self) -> IMessageSink | None:
+        """The sink, for its ``finish``: from now on it is not aborted."""
+        sink, self._sink = self._sink, None
+        return sink
+
     def written(self, answer: Any) -> None:
         """What ``write`` answered: after a refusal nothing more is written."""
-        if isinstance(answer, Reply):
-            self._refusal = checked(answer)
+        if answer is not None:
+            is_failure = isinstance(answer, Reply) and answer.reply_class in (4, 5)
+            self._refusal = answer if is_failure else misfit(answer, "write")
             self.abort()
 
     def refusal(self, first: Reply | None) -> Reply | None:
@@ -55,7 +62,6 @@ class Reception:
 
     def finished(self, outcome: Any) -> Reply:
         """The last reply, of whatever the processor answered."""
-        self._sink = None
         if outcome is None:
             return reply.accepted(self.envelope.id)
         if isinstance(outcome, Results) and len(outcome.replies) == len(self.envelope.forward_paths):
@@ -64,13 +70,19 @@ class Reception:
 
     def abort(self) -> None:
         """Tell the sink, once, that the message will not be."""
-        sink, self._sink = self._sink, None
-        if sink is None:
-            return
-        try:
-            sink.abort()
-        except Exception:
-            _log.failure("A sink failed to abort {id}", id=self.envelope.id)
+        sink = self.hand_over()
+        if sink is not None:
+            release(sink)
+
+
+def release(answer: Any) -> None:
+    """Abort what may be a sink; one that fails at it has only itself to blame."""
+    if not IMessageSink.providedBy(answer):
+        return
+    try:
+        answer.abort()
+    except Exception:
+        _log.failure("A sink failed to abort")
 
 
 def checked(answer: Reply) -> Reply:
