@@ -1,0 +1,118 @@
+"""Between the transport and a session: how much is written at once, and when a client is read no further."""
+
+from typing import Any
+
+from twisted.internet.interfaces import ISSLTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
+
+from smtpserv.server.protocol import READ_AHEAD
+from smtpserv.testing import RecordingProcessor, memory_session
+from tests.server_tools import CONTENT, DONE, HELLO, PREAMBLE, TRANSACTION, Later, Processor, Server, codes
+
+
+class WriteTests(SynchronousTestCase):
+    """Replies to what came together go together."""
+
+    def test_one_write(self) -> None:
+        """However many commands are pipelined, the transport is written to once."""
+        house = Server(RecordingProcessor())
+        client = house.connect()
+        written: list[bytes] = []
+        self.patch(client.transport, "write", written.append)
+        client.say(HELLO + TRANSACTION * 5 + b"NOOP\r\n")
+        self.assertEqual(len(written), 1)
+        self.assertEqual(codes(written[0]), ["250", *DONE * 5, "250 2.0.0"])
+
+    def test_nothing_to_say(self) -> None:
+        """When there is nothing to say, nothing is written."""
+        client = Server(RecordingProcessor()).connect()
+        client.hear()
+        written: list[bytes] = []
+        self.patch(client.transport, "write", written.append)
+        client.say(b"EHLO cl")
+        self.assertEqual(written, [])
+
+
+class RegulationTests(SynchronousTestCase):
+    """A client is read no faster than it is answered."""
+
+    def test_client_that_does_not_read(self) -> None:
+        """When its replies pile up it is read no further, until they are gone."""
+        client = Server(RecordingProcessor()).connect()
+        client.transport.producer.pauseProducing()
+        self.assertEqual(client.transport.producerState, "paused")
+        client.transport.producer.resumeProducing()
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_client_ahead_of_its_answer(self) -> None:
+        """A client that waits for an answer may send a little ahead, and no more."""
+        later = Later()
+        client = Server(Processor(later)).connect()
+        client.say(PREAMBLE + CONTENT + b".\r\n")
+        client.say(b"x" * READ_AHEAD)
+        self.assertEqual(client.transport.producerState, "producing")
+        client.say(b"\r\n")
+        self.assertEqual(client.transport.producerState, "paused")
+        later.fire()
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_both_reasons(self) -> None:
+        """When both are so, both must end before it is read again."""
+        later = Later()
+        client = Server(Processor(later)).connect()
+        client.say(PREAMBLE + CONTENT + b".\r\n" + b"x" * READ_AHEAD + b"\r\n")
+        client.transport.producer.pauseProducing()
+        later.fire()
+        self.assertEqual(client.transport.producerState, "paused")
+        client.transport.producer.resumeProducing()
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_gone_while_paused(self) -> None:
+        """A client that vanishes while it is not read is released like any other."""
+        later = Later()
+        house = Server(Processor(later))
+        client = house.connect()
+        client.say(PREAMBLE + CONTENT + b".\r\n" + b"x" * READ_AHEAD + b"\r\n")
+        client.disconnect()
+        client.protocol.resumeProducing()
+        client.protocol.stopProducing()
+        later.fire()
+        self.assertEqual(house.leftovers(), [])
+
+    def test_producer_is_released(self) -> None:
+        """After the goodbye the transport has no producer, and so closes when all is written."""
+        client = Server(RecordingProcessor()).connect(closes=False)
+        self.assertIsNotNone(client.transport.producer)
+        client.say(b"QUIT\r\n")
+        self.assertEqual((client.transport.producer, client.transport.disconnecting), (None, True))
+
+
+class ProtectionTests(SynchronousTestCase):
+    """What a processor learns of the connection."""
+
+    def test_plain(self) -> None:
+        """A connection without TLS has no TLS facts."""
+        processor = RecordingProcessor()
+        memory_session(processor).say(HELLO + TRANSACTION)
+        self.assertIsNone(processor.messages[0].session.tls)
+
+    def test_tls(self) -> None:
+        """One with TLS has its version and cipher, and its protocol ends in S (RFC 3848)."""
+
+        class Handle:
+            def get_protocol_version_name(self) -> str:
+                return "TLSv1.3"
+
+            def get_cipher_name(self) -> Any:
+                return "TLS_AES_256_GCM_SHA384"
+
+        processor = RecordingProcessor()
+        client = Server(processor).connect()
+        directlyProvides(client.transport, ISSLTransport)
+        client.transport.getHandle = Handle  # type: ignore[attr-defined]
+        client.say(HELLO + TRANSACTION)
+        session = processor.messages[0].session
+        assert session.tls is not None
+        facts = (session.tls.version, session.tls.cipher, session.protocol)
+        self.assertEqual(facts, ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "ESMTPS"))
