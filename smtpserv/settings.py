@@ -20,12 +20,14 @@ class Setting:
 
     :param read: makes the value of what was written; raises ValueError for what it can't be.
     :param default: as it would be written; empty for what ``help`` tells.
+    :param unit: what stands for the value in the help.
     """
 
     name: str
     short: str | None
     default: str
     read: Callable[[str], Any]
+    unit: str
     help: str
 
     def value(self, written: object, source: str) -> Any:
@@ -100,36 +102,29 @@ def per_address(written: str) -> int | None:
 
 
 SETTINGS: Final = (
-    Setting("processor", "p", "debugging", text, "NAME[:ARGS], what happens to each message"),
-    Setting("hostname", None, "", hostname, "name in the greeting and in Received [the machine's]"),
-    Setting("max-size", None, "33554432", number(1), "octets of the largest message, announced by SIZE"),
-    Setting("max-recipients", None, "1000", number(100, 999999), "recipients of a message, at least 100"),
-    Setting("max-connections", None, "20000", number(1), "connections open at once"),
+    Setting("processor", "p", "debugging", text, "NAME[:ARGS]", "what happens to each message"),
+    Setting("hostname", None, "", hostname, "NAME", "name in the greeting [the machine's]"),
+    Setting("max-size", None, "33554432", number(1), "BYTES", "largest message, announced by SIZE"),
+    Setting("max-recipients", None, "1000", number(100, 999999), "N", "per message, at least 100"),
+    Setting("max-connections", None, "20000", number(1), "N", "open at once"),
     Setting(
         "max-connections-per-address",
         None,
         "",
         per_address,
-        "the same from one address [100; loopback: no limit]",
+        "N",
+        "open at once from one address [100; unlimited from loopback]",
     ),
-    Setting("max-errors", None, "20", number(0), "syntax and order errors in a session before 421"),
-    Setting("max-commands", None, "1000", number(1), "commands without a message accepted before 421"),
-    Setting("idle-timeout", None, "300", seconds, "seconds to wait for a client to say something"),
-    Setting("session-deadline", None, "3600", seconds, "seconds a session may last"),
-    Setting("data-deadline", None, "1800", seconds, "seconds the data of a message may take"),
-    Setting(
-        "min-data-rate", None, "500", number(0), "octets a second that mail data must come at, after 30 s"
-    ),
-    Setting("processing-deadline", None, "300", seconds, "seconds a processor may take to answer"),
-    Setting(
-        "bare-newlines",
-        None,
-        "refuse",
-        newlines,
-        "a CR or LF alone in mail data: refuse (550), normalize to CRLF, or allow",
-    ),
-    Setting("log", None, "-", text, "file for the mail log, a line for each message; - is stderr"),
-    Setting("log-format", None, "text", one_of("text", "json"), "of the mail log: text or json"),
+    Setting("max-errors", None, "20", number(0), "N", "errors of syntax or order in a session, then 421"),
+    Setting("max-commands", None, "1000", number(1), "N", "commands that bring no message forward, then 421"),
+    Setting("idle-timeout", None, "300", seconds, "SECONDS", "a client may say nothing"),
+    Setting("session-deadline", None, "3600", seconds, "SECONDS", "a session may last"),
+    Setting("data-deadline", None, "1800", seconds, "SECONDS", "the data of one message may take"),
+    Setting("min-data-rate", None, "500", number(0), "BYTES", "a second of mail data, once it took 30"),
+    Setting("processing-deadline", None, "300", seconds, "SECONDS", "a processor may take to answer"),
+    Setting("bare-newlines", None, "refuse", newlines, "HOW", "CR or LF alone: refuse, normalize or allow"),
+    Setting("log", None, "-", text, "FILE", "the mail log, a line for each message; - is stderr"),
+    Setting("log-format", None, "text", one_of("text", "json"), "FORM", "of the mail log: text or json"),
 )
 
 

@@ -26,7 +26,7 @@ from smtpserv.server.limits import Limits
 from smtpserv.server.listening import Listener
 from smtpserv.server.panel import seat
 from smtpserv.server.receiver import House
-from smtpserv.settings import SETTINGS, read_config
+from smtpserv.settings import SETTINGS, Setting, read_config
 
 DEFAULT_LISTEN: Final = "tcp:8025:interface=127.0.0.1"
 
@@ -42,19 +42,41 @@ def fail(line: str) -> NoReturn:
     raise SystemExit(1)
 
 
+_SYNOPSIS: Final = """\
+Usage: twistd [-n] smtpserv [options]
+       smtpserv [options]
+Receives mail by SMTP and gives each message to a processor.
+"""
+
+
+def _flag(setting: Setting) -> str:
+    return f"{f'-{setting.short},' if setting.short else '':4}--{setting.name}={setting.unit}"
+
+
 class Options(UsageOptions):
     """The command line. After parsing, each setting's name holds its value, and ``listen`` the endpoints."""
 
-    synopsis = "[options]"
-    longdesc = "Receives mail by SMTP and gives each message to a processor."
-    optParameters = [
-        [each.name, each.short, None, f"{each.help}{f' [{each.default}]' if each.default else ''}"]
-        for each in SETTINGS
-    ] + [["config", None, None, "TOML file with the same names; what the command line says wins"]]
+    optParameters = [[each.name, each.short, None, each.help] for each in SETTINGS] + [
+        ["config", None, None, "TOML file with the same names"]
+    ]
 
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+
+    def getUsage(self, width: int | None = None) -> str:
+        """What ``--help`` prints: the options in the order of a session, each on a line."""
+        rows = [
+            ("-l, --listen=ENDPOINT", f"speaks SMTP; may be repeated [{DEFAULT_LISTEN}]"),
+            *((_flag(each), f"{each.help}{each.default and f' [{each.default}]'}") for each in SETTINGS),
+            ("    --config=FILE", "TOML with the same names; what the command line says wins"),
+            ("    --help-processors", "every processor found, one line each"),
+            ("    --help-processor=NAME", "its arguments"),
+            ("    --version", "the version"),
+            ("    --help", "this"),
+        ]
+        column = max(len(flag) for flag, _ in rows) + 2
+        return "\n".join([_SYNOPSIS, *(f"  {flag:{column}}{text}" for flag, text in rows), ""])
 
     def opt_listen(self, endpoint: str) -> None:
         """Twisted server endpoint that speaks SMTP; may be repeated [tcp:8025:interface=127.0.0.1]"""
