@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,7 @@ IMPURE: Final = {
 }
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Every module of the package, by its dotted name."""
     files = {path: path.relative_to(ROOT.parent).with_suffix("") for path in ROOT.rglob("*.py")}

@@ -185,7 +185,10 @@ class Headers(SynchronousTestCase):
 
     @examples(60)
     @given(
-        st.lists(st.tuples(st.from_regex(r"\A[!-9;-~]{1,8}\Z"), st.text("ab :\t;ä", max_size=12)), max_size=5)
+        st.lists(
+            st.tuples(st.text("azAZ09!#*-_/;~", min_size=1, max_size=8), st.text("ab :\t;ä", max_size=12)),
+            max_size=5,
+        )
     )
     def test_round_trip(self, fields: list[tuple[str, str]]) -> None:
         """Any fields come out as they were written, but for the space around the value."""

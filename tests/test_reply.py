@@ -137,7 +137,7 @@ class Making(SynchronousTestCase):
 class Reading(SynchronousTestCase):
     """What another server says is read back."""
 
-    @examples(100)
+    @examples(50)
     @given(st.lists(replies(), max_size=4), PLACES)
     def test_both_directions(self, said: list[Reply], places: list[float]) -> None:
         """Any replies, however they are split, are read as they were said."""
