@@ -74,7 +74,7 @@ class Path:
     """
 
     address: str
-    parameters: Parameters = field(default_factory=lambda: NO_PARAMETERS)
+    parameters: Parameters = field(default_factory=lambda: NO_PARAMETERS, hash=False)
 
     @property
     def local_part(self) -> str:
@@ -175,7 +175,7 @@ class Content:
     def open(self) -> BinaryIO:
         """A binary file at the first octet, for reading and seeking."""
         if isinstance(self._source, bytes):
-            return io.BytesIO(self._source)
+            return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, io.BytesIO(self._source))))
         return cast(BinaryIO, io.BufferedReader(_FileView(self._source), CHUNK))
 
     def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
@@ -200,7 +200,7 @@ class Content:
         position = 0
         while match := _HEADER_FIELD.match(head, position):
             value = b"".join(match[2].splitlines())
-            fields.append((match[1].decode("ascii"), value.decode("utf-8", "replace").rstrip()))
+            fields.append((match[1].decode("ascii"), value.decode("utf-8", "replace").strip()))
             position = match.end()
         return tuple(fields)
 

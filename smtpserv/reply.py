@@ -24,7 +24,8 @@ class Reply:
 
     It is checked when it is made, so that whatever a processor hands over can be sent as it stands.
 
-    :param code: the three digits, 200 to 559. After a 421 the connection is closed.
+    :param code: three digits, the first from 2 to 5, the second from 0 to 5 (RFC 5321 section 4.2). After
+        a 421 the connection is closed.
     :param text: printable ASCII; a line feed begins a further line of the reply.
     :param status: the enhanced status code (RFC 3463), of the same class as the code; left out, it is the
         class's general one (``2.0.0``, ``4.0.0``, ``5.0.0``); ``""`` sends none.
@@ -107,6 +108,11 @@ class Results:
 _LOSES_LEAST: Final = {4: 0, 5: 1, 3: 2, 2: 3}
 
 
+def _text(status: bytes, own: bytes, text: bytes) -> str:
+    """A line's text; what looks like a status is one only if the first line has the same."""
+    return (text if own in (status, b"") else own + b" " + text).decode("ascii")
+
+
 def parse_replies(octets: bytes) -> tuple[list[Reply], bytes]:
     """Read the complete replies at the head of what a server sent.
 
@@ -124,7 +130,7 @@ def parse_replies(octets: bytes) -> tuple[list[Reply], bytes]:
         open_lines.append((match[1], match[3] or b"", match[4] or b""))
         if match[2] != b"-":
             code, status, _ = open_lines[0]
-            text = "\n".join(part.decode("ascii") for *_, part in open_lines)
+            text = "\n".join(_text(status, own, part) for _, own, part in open_lines)
             replies.append(Reply(int(code), text, status.decode("ascii")))
             open_lines, rest = [], octets
     return replies, rest

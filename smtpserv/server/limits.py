@@ -50,9 +50,10 @@ class Limits:
 def is_local(host: str) -> bool:
     """Whether the peer is on this machine: a loopback address or a Unix socket."""
     try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return True
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Deadlines:
