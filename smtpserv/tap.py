@@ -1,8 +1,10 @@
 """Where everything is put together: the options, and the service they describe."""
 
 import gc
+import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from twisted.application.service import MultiService
@@ -168,6 +170,8 @@ def makeService(options: Options) -> MailService:
     """The whole server, as the options describe it. Only here is the global reactor named."""
     from twisted.internet import reactor
 
+    # A processor that lies in the folder where the operator stands is found, but hides no installed module.
+    sys.path.append(os.getcwd())
     try:
         return make_service(reactor, options)
     except StartError as error:
@@ -203,10 +207,7 @@ def as_streaming(processor: object, reactor: Any, limits: Limits) -> IStreamingP
     streaming = IStreamingProcessor(processor, None)
     if streaming is not None:
         return streaming
-
-    def in_thread(call: Callable[..., Any], *facts: Any) -> "Deferred[Any]":
-        return deferToThreadPool(reactor, reactor.getThreadPool(), call, *facts)
-
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     return CollectingProcessor(IMessageProcessor(processor), in_thread, limits.memory_limit)
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -111,9 +112,6 @@ def make_debugging(reactor: "IReactorThreads", format: str = "text") -> Debuggin
     """
     if format not in _FORMS:
         raise StartError(f"format={format!r} is neither text nor json")
-
-    def in_thread(call: Callable[..., Any], *facts: Any) -> "Deferred[Any]":
-        return deferToThreadPool(reactor, reactor.getThreadPool(), call, *facts)
-
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     # sys.stdout may have become a part of Twisted's log, with a stamp before each line.
     return DebuggingProcessor(_FORMS[format], in_thread, (sys.__stdout__ or sys.stdout).buffer)
