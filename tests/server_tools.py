@@ -1,5 +1,6 @@
 """Colleagues for a session under test, which answer as they are told, and a server without a network."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -9,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -165,6 +166,19 @@ def captured_log(case: SynchronousTestCase) -> list[LogEvent]:
     globalLogPublisher.addObserver(observer)
     case.addCleanup(globalLogPublisher.removeObserver, observer)
     return events
+
+
+def light_collection(case: SynchronousTestCase) -> None:
+    """Collecting garbage is quick while it need not walk what was there before."""
+    gc.freeze()
+    case.addCleanup(gc.unfreeze)
+
+
+class Reactor(MemoryReactorClock):
+    """A reactor that only remembers, and has no thread for anybody."""
+
+    def getThreadPool(self) -> object:
+        return None
 
 
 class Client:

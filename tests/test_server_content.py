@@ -17,7 +17,17 @@ from smtpserv.server.content import BLOCK, CollectingSink, UnnamedFile
 from smtpserv.server.limits import Limits
 from smtpserv.testing import HandThread, RecordingProcessor, memory_session
 from smtpserv.testing.memory import run_now
-from tests.server_tools import DONE, ENVELOPE, GRANTED, PREAMBLE, TRANSACTION, Later, Processor, codes
+from tests.server_tools import (
+    DONE,
+    ENVELOPE,
+    GRANTED,
+    PREAMBLE,
+    TRANSACTION,
+    Later,
+    Processor,
+    codes,
+    light_collection,
+)
 
 #: Content that does not fit into a memory of a thousand octets.
 BIG = b"Subject: big\r\n\r\n" + b"0123456789\r\n" * 1000
@@ -37,6 +47,9 @@ def no_room(*facts: object, **named: object) -> NoReturn:
 
 class CollectingTests(SynchronousTestCase):
     """What was written is what the processor is given."""
+
+    def setUp(self) -> None:
+        light_collection(self)
 
     def collect(self, chunks: list[bytes], memory_limit: int, in_thread: Any = run_now) -> Content:
         """The content that comes of some chunks."""
@@ -137,6 +150,9 @@ class CollectingTests(SynchronousTestCase):
 
 class SessionTests(SynchronousTestCase):
     """Large messages through a session."""
+
+    def setUp(self) -> None:
+        light_collection(self)
 
     def test_large_message(self) -> None:
         """The processor gets every octet of a message that went to a file, and nothing is open afterwards."""

@@ -31,6 +31,7 @@ from tests.server_tools import (
     Server,
     Sink,
     codes,
+    light_collection,
 )
 
 
@@ -439,9 +440,7 @@ class NothingLeftTests(SynchronousTestCase):
     """Whatever dies first in whatever state: no timer, no session, no file is left."""
 
     def setUp(self) -> None:
-        # Collecting is quick when it need not walk what was there before.
-        gc.freeze()
-        self.addCleanup(gc.unfreeze)
+        light_collection(self)
 
     def check(self, state: str, death: Callable[[Scene], None]) -> None:
         """Bring a session into a state, end it, let colleagues finish, and look for what is left."""

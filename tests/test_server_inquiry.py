@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -22,14 +23,20 @@ class InquiryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.answers: list[Any] = []
-        self.resumed: list[float] = []
-        self.inquiry = Inquiry(self.clock, self.resumed.append)
+        self.waited: list[float] = []
+        self.unwanted: list[Any] = []
+        self.resumed = 0
+        self.inquiry = Inquiry(self.clock, self.waited.append, self._resume, self.unwanted.append)
+
+    def _resume(self) -> None:
+        self.resumed += 1
 
     def test_answer_at_once(self) -> None:
         """What is there at once is given on at once, and nobody is told to resume."""
         self.inquiry.ask(self.answers.append, lambda *facts: facts, 1, 2)
         self.inquiry.ask(self.answers.append, lambda: succeed(3))
-        self.assertEqual((self.answers, self.resumed, self.inquiry.is_open), ([(1, 2), 3], [], False))
+        self.assertEqual((self.answers, self.waited, self.resumed), ([(1, 2), 3], [], 0))
+        self.assertFalse(self.inquiry.is_open)
 
     def test_answer_later(self) -> None:
         """What comes later is given on, and then the session resumes, told since when it waited."""
@@ -39,7 +46,8 @@ class InquiryTests(SynchronousTestCase):
         self.clock.advance(7.0)
         self.assertEqual((self.answers, self.inquiry.is_open), ([], True))
         later.fire("yes")
-        self.assertEqual((self.answers, self.resumed, self.inquiry.is_open), (["yes"], [5.0], False))
+        self.assertEqual((self.answers, self.waited, self.resumed), (["yes"], [5.0], 1))
+        self.assertFalse(self.inquiry.is_open)
 
     def test_raised_is_a_reply(self) -> None:
         """What is raised has become a Reply."""
@@ -51,19 +59,38 @@ class InquiryTests(SynchronousTestCase):
         self.assertEqual(self.answers, [reject.reply, reject.reply])
 
     def test_given_up(self) -> None:
-        """A question that was given up is cancelled, and its answer is nobody's."""
+        """A question that was given up is cancelled, and what it answers then does not count."""
         later = Later()
         self.inquiry.ask(self.answers.append, later)
         self.inquiry.give_up()
         later.fire("late")
-        self.assertEqual((self.answers, self.resumed, later.cancelled), ([], [], 1))
+        self.assertEqual((self.answers, self.resumed, later.cancelled), ([], 0, 1))
+
+    def test_unwanted(self) -> None:
+        """An answer that comes all the same is handed over, so that it can be released."""
+
+        async def stubborn() -> str:
+            with suppress(CancelledError):
+                await Later()()
+            return "a sink"
+
+        self.inquiry.ask(self.answers.append, stubborn)
+        self.inquiry.give_up(reply.LOCAL_ERROR)
+        self.assertEqual((self.answers, self.unwanted, self.resumed), ([reply.LOCAL_ERROR], ["a sink"], 1))
+
+    def test_time_is_told_before_the_answer(self) -> None:
+        """Whoever uses the answer knows already how long it took."""
+        later, waited = Later(), list[float]()
+        self.inquiry.ask(lambda answer: waited.extend(self.waited), later)
+        later.fire()
+        self.assertEqual(waited, [0.0])
 
     def test_given_up_for_an_answer(self) -> None:
         """An answer in its place is given on once, and the session resumes once."""
         later = Later()
         self.inquiry.ask(self.answers.append, later)
         self.inquiry.give_up(reply.LOCAL_ERROR)
-        self.assertEqual((self.answers, self.resumed), ([reply.LOCAL_ERROR], [0.0]))
+        self.assertEqual((self.answers, self.waited, self.resumed), ([reply.LOCAL_ERROR], [0.0], 1))
 
     def test_canceller_that_answers(self) -> None:
         """A canceller that calls back does not answer the question."""
@@ -77,7 +104,7 @@ class InquiryTests(SynchronousTestCase):
         """Giving up when nothing was asked does nothing."""
         self.inquiry.give_up(reply.LOCAL_ERROR)
         self.inquiry.expire(1e9, 0.0)
-        self.assertEqual((self.answers, self.resumed), ([], []))
+        self.assertEqual((self.answers, self.resumed), ([], 0))
 
     def test_expires_at_its_deadline(self) -> None:
         """A question is given up when it has been open as long as it may be, and not before."""
