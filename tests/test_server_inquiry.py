@@ -1,8 +1,8 @@
 """Asking a colleague: every form an answer may take, and what becomes of a question that was given up."""
 
 import asyncio
+import contextlib
 import errno
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -70,7 +70,7 @@ class InquiryTests(SynchronousTestCase):
         """An answer that comes all the same is handed over, so that it can be released."""
 
         async def stubborn() -> str:
-            with suppress(CancelledError):
+            with contextlib.suppress(CancelledError):
                 await Later()()
             return "a sink"
 
