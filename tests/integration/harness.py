@@ -228,10 +228,6 @@ class RecordingServer(Server):
 class IntegrationTestCase(SynchronousTestCase):
     """Starts servers, and sees that nothing of them stays."""
 
-    def assertEqual(self, first: object, second: object, msg: object = None) -> None:
-        """Trial's own, with types."""
-        super().assertEqual(first, second, msg)  # type: ignore[no-untyped-call]
-
     def directory(self) -> Path:
         """A new folder, gone after the test."""
         path = Path(tempfile.mkdtemp(prefix="smtpserv-"))

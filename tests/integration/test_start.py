@@ -94,7 +94,7 @@ WRONG_FILES: Sequence[tuple[str, str]] = [
     ("max-size = [1]\n", "max-size"),
     ("listen = 8025\n", "listen"),
     ("listen = [8025]\n", "listen"),
-    ("listen = ['tcp:0', 5]\n", "listen"),
+    ("listen = ['tcp:0:interface=127.0.0.1', 5]\n", "listen"),
     ("listen = []\n", "listen"),
     ("processor = 5\n", "processor"),
     ("[smtpserv]\nmax-size = 70000\n", "smtpserv"),
