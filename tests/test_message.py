@@ -181,7 +181,11 @@ class Headers(SynchronousTestCase):
     def test_other_newlines(self) -> None:
         """Where bare LF was allowed it ends a line; line breaks of Unicode never do."""
         self.assertEqual(self.fields(b"A: b\n c\nD: e\n\nF: g\n"), [("A", "b c"), ("D", "e")])
-        self.assertEqual(self.fields("A: b\u2028C: d\x0b\x85\r\n".encode())[0][1][:7], "b\u2028C: d")
+
+    def test_only_spaces_and_tabs_are_cut(self) -> None:
+        """Space around a value is SP and HTAB; what else a value begins or ends with is part of it."""
+        value = "\xa0b\u2028C: d\x0b\x85"
+        self.assertEqual(self.fields(f"A: {value} \t\r\n".encode()), [("A", value)])
 
     @examples(60)
     @given(
