@@ -20,7 +20,14 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from smtpserv.error import StartError
-from smtpserv.interfaces import IMessageProcessor, IMessageProcessorMaker, IStreamingProcessor
+from smtpserv.interfaces import (
+    IMessageProcessor,
+    IMessageProcessorMaker,
+    IRecipientPolicy,
+    ISenderPolicy,
+    ISessionPolicy,
+    IStreamingProcessor,
+)
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
@@ -92,7 +99,7 @@ class ProcessorMaker:
     ) -> object:
         """Call the factory; arguments that it does not take are a :class:`StartError`."""
         found = load(self.factory)
-        if not callable(found):
+        if not callable(found) or any(each.providedBy(found) for each in _PROCESSORS):
             if positional or named:
                 raise StartError(f"{self.name} takes no arguments")
             return found
@@ -119,7 +126,7 @@ def load(path: str) -> Any:
     module_name, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
         raise StartError(f"cannot load {path}: {error}") from error
 
 
@@ -194,6 +201,8 @@ def make_processor(description: str, reactor: "IReactorCore", directory: Directo
         processor = maker.make_processor(reactor, arguments.positional, arguments.named)
     except StartError as error:
         raise StartError(f"--processor={name}: {error}") from error
+    except Exception as error:
+        raise StartError(f"--processor={name}: {type(error).__name__}: {error}") from error
     check_processor(processor, name)
     return processor
 
@@ -206,18 +215,25 @@ def _is_module(name: str) -> bool:
 
 
 def check_processor(processor: object, name: str) -> None:
-    """See that an object honours the interface it must.
+    """See that an object honours the interface it must, and each of ours that it says it does.
 
     :raises StartError: with what is missing.
     """
-    interface = IStreamingProcessor if IStreamingProcessor.providedBy(processor) else IMessageProcessor
-    try:
-        verifyObject(interface, processor)
-    except Invalid as error:
-        reasons = "; ".join(_told(each) for each in getattr(error, "exceptions", [error]))
-        raise StartError(f"--processor={name} is no {interface.__name__}: {reasons}") from error
+    said = [each for each in (*_PROCESSORS, *_ADD_ONS) if each.providedBy(processor)]
+    if not any(each in said for each in _PROCESSORS):
+        said.insert(0, IMessageProcessor)
+    for interface in said:
+        try:
+            verifyObject(interface, processor)
+        except Invalid as error:
+            reasons = "; ".join(_told(each) for each in getattr(error, "exceptions", [error]))
+            raise StartError(f"--processor={name} is no {interface.__name__}: {reasons}") from error
+
+
+_PROCESSORS: Final = (IMessageProcessor, IStreamingProcessor)
+_ADD_ONS: Final = (ISessionPolicy, ISenderPolicy, IRecipientPolicy)
 
 
 def _told(error: Invalid) -> str:
     """The reason alone, without the object and the interface that zope puts before it."""
-    return " ".join(str(error).split()).rpartition(": ")[2].rstrip(".")
+    return re.sub(r"^.*? interface \S+: ", "", " ".join(str(error).split())).rstrip(".")

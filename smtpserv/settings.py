@@ -47,7 +47,8 @@ def number(least: int, most: int = 1 << 62) -> Callable[[str], int]:
     """Reads a whole number within bounds, both included."""
 
     def read(written: str) -> int:
-        if not (written.isascii() and written.isdigit() and least <= int(written) <= most):
+        is_number = written.isascii() and written.isdigit() and len(written) < 19
+        if not (is_number and least <= int(written) <= most):
             raise ValueError(f"a whole number from {least}" + (f" to {most}" if most < 1 << 62 else ""))
         return int(written)
 

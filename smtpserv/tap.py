@@ -19,6 +19,7 @@ from twisted.python.usage import UsageError
 from smtpserv import __version__
 from smtpserv.dialogue.extension import Terms
 from smtpserv.error import StartError
+from smtpserv.escape import escape_controls
 from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor
 from smtpserv.plugins import find_processors, make_processor
 from smtpserv.server.content import CollectingProcessor
@@ -40,7 +41,7 @@ _log = Logger()
 
 def fail(line: str) -> NoReturn:
     """End the start with one line on stderr."""
-    print(f"smtpserv: {line}", file=sys.__stderr__, flush=True)
+    print(f"smtpserv: {escape_controls(' '.join(line.split()))}", file=sys.__stderr__, flush=True)
     raise SystemExit(1)
 
 
@@ -124,7 +125,10 @@ class Options(UsageOptions):
         """Fill in what the command line left open, from the file and the defaults, and read every value."""
         config = dict(read_config(self["config"])) if self["config"] else {}
         listen = config.pop("listen", [DEFAULT_LISTEN])
-        self["listen"] = self["listen"] or ([listen] if isinstance(listen, str) else listen)
+        listen = [listen] if isinstance(listen, str) else listen
+        if not (isinstance(listen, list) and listen and all(isinstance(each, str) for each in listen)):
+            raise StartError(f"{self['config']}: listen: {listen!r} is no endpoint and no list of them")
+        self["listen"] = self["listen"] or listen
         for each in SETTINGS:
             written, source = config.pop(each.name, each.default), f"{self['config']}: "
             if self[each.name] is not None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -41,7 +42,10 @@ class DebuggingProcessor:
 
     def process_message(self, message: Message) -> "Deferred[None]":
         """Print it, after those that came before; accepted when it is printed."""
-        return self._turn.run(self._in_thread, self._print, message)
+        printed: Deferred[None] = Deferred()
+        # Who gives up waiting does not give the turn to the next while the thread still prints.
+        self._turn.run(self._in_thread, self._print, message).chainDeferred(printed)
+        return printed
 
     def _print(self, message: Message) -> None:
         for piece in self._show(message):
@@ -50,24 +54,35 @@ class DebuggingProcessor:
 
 
 def show_text(message: Message) -> Iterator[str]:
-    """``smtpd``'s own form; what could drive a terminal is written as an escape."""
+    """``smtpd``'s own form; what could drive a terminal is written as an escape.
+
+    As in ``smtpd`` the header's end brings X-Peer, and a blank line at the very end is not shown.
+    """
     yield "---------- MESSAGE FOLLOWS ----------\n"
-    in_header = True
-    for line in _lines(message):
-        if in_header and not line:
-            yield f"X-Peer: {message.session.peer.host}\n"
-            in_header = False
-        yield escape_controls(line) + "\n"
+    decode = getincrementaldecoder("utf-8")("replace").decode
+    header_end = f"X-Peer: {message.session.peer.host}\n\n"
+    held, at_start = "", True
+    for octets in _pieces(message):
+        yield held
+        held, ended = "", octets.endswith(b"\n")
+        line = decode(octets, ended)
+        if at_start and line in ("\r\n", "\n"):
+            held, header_end = header_end, "\n"
+        else:
+            yield escape_controls(line.removesuffix("\n").removesuffix("\r") + "\n" if ended else line)
+        at_start = ended
+    yield "" if at_start else "\n"
     yield "------------ END MESSAGE ------------\n"
 
 
-def _lines(message: Message) -> Iterator[str]:
+def _pieces(message: Message) -> Iterator[bytes]:
+    """The lines with their ends, very long ones in pieces that do not part a CRLF."""
     with message.content.open() as file:
         while octets := file.readline(_LONGEST):
-            yield octets.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+            yield octets + file.readline(1) if octets.endswith(b"\r") else octets
 
 
-#: Octets of a line that are printed as one line.
+#: Octets of a line that are read at a time.
 _LONGEST: Final = 1 << 16
 
 

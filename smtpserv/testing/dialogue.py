@@ -96,11 +96,6 @@ class Script:
         return session
 
 
-_REPEAT = re.compile(rb"\{([^{}*]+)\*([0-9]+)\}")
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|(.))")
-_ESCAPED = {b"r": b"\r", b"n": b"\n", b"0": b"\0", b"\\": b"\\", b"c": b""}
-
-
 def read_script(text: str) -> Script:
     """Read a script: a line each, by its first two characters.
 
@@ -112,27 +107,52 @@ def read_script(text: str) -> Script:
     """
     script = Script()
     for number, line in enumerate(text.splitlines(), 1):
-        mark, rest = line[:2], line[2:].removeprefix(" ")
-        if mark == "C:":
-            script.spoken += _octets(rest)
-        elif mark == "S:":
-            pattern = re.escape(rest.removesuffix("...")) + ("[^\r\n]*" if rest.endswith("...") else "")
-            script.replies += pattern + "\r\n"
-        elif mark == "E:":
-            script.envelopes.append(rest)
-            script.messages.append(b"")
-        elif mark == "M:":
-            script.messages[-1] += _octets(rest)
-        elif mark == "T:":
-            name, _, value = (part.strip() for part in rest.partition("="))
-            script.terms[name] = int(value) if value.isdigit() else BareNewlines(value)
-        elif line.strip() and not line.startswith("#"):
-            raise ValueError(f"line {number} is none of C: S: E: M: T: #: {line!r}")
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            _LINES[line[:2]](script, line[2:].removeprefix(" "))
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(f"line {number} is none that a script may have: {line!r}") from error
     return script
+
+
+def _said(script: Script, rest: str) -> None:
+    script.spoken += _octets(rest)
+
+
+def _answered(script: Script, rest: str) -> None:
+    pattern = re.escape(rest.removesuffix("...")) + ("[^\r\n]*" if rest.endswith("...") else "")
+    script.replies += pattern + "\r\n"
+
+
+def _envelope(script: Script, rest: str) -> None:
+    script.envelopes.append(rest)
+    script.messages.append(b"")
+
+
+def _content(script: Script, rest: str) -> None:
+    script.messages[-1] += _octets(rest)
+
+
+def _term(script: Script, rest: str) -> None:
+    name, _, value = (part.strip() for part in rest.partition("="))
+    script.terms[name] = int(value) if value.isdigit() else BareNewlines(value)
+
+
+_LINES = {"C:": _said, "S:": _answered, "E:": _envelope, "M:": _content, "T:": _term}
+
+_REPEAT = re.compile(rb"\{([^{}*]+)\*([0-9]+)\}")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|(.))")
+_ESCAPED = {b"r": b"\r", b"n": b"\n", b"0": b"\0", b"\\": b"\\"}
 
 
 def _octets(text: str) -> bytes:
     """A written line as octets."""
     octets = _REPEAT.sub(lambda match: match[1] * int(match[2]), text.encode("utf-8"))
-    end = b"" if octets.endswith(b"\\c") else b"\r\n"
-    return _ESCAPE.sub(lambda m: bytes([int(m[1], 16)]) if m[1] else _ESCAPED[m[2]], octets) + end
+    end = b"\r\n"
+    if re.search(rb"(?<!\\)(?:\\\\)*\\c$", octets):
+        octets, end = octets[:-2], b""
+    return (
+        _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else _ESCAPED[match[2]], octets)
+        + end
+    )
