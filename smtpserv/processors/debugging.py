@@ -42,9 +42,13 @@ class DebuggingProcessor:
 
     def process_message(self, message: Message) -> "Deferred[None]":
         """Print it, after those that came before; accepted when it is printed."""
+        # A Deferred of its own: giving it up must not end the turn while the thread still prints.
         printed: Deferred[None] = Deferred()
-        # Who gives up waiting does not give the turn to the next while the thread still prints.
-        self._turn.run(self._in_thread, self._print, message).chainDeferred(printed)
+
+        def take_turn() -> "Deferred[None] | None":
+            return None if printed.called else self._in_thread(self._print, message)
+
+        self._turn.run(take_turn).chainDeferred(printed)
         return printed
 
     def _print(self, message: Message) -> None:
