@@ -455,6 +455,11 @@ class Offer(DialogueCase):
             ],
         )
 
+    def test_endless_keyword(self) -> None:
+        """A parameter's name is told back, but for what is beyond forty octets of it."""
+        self.say(HELLO + b"MAIL FROM:<a@a.example> " + b"x" * 4000 + b"\r\n")
+        self.assertEqual(self.replies()[-1], reply.unknown_parameter("X" * 40))
+
     def test_no_extensions(self) -> None:
         """A server without extensions answers EHLO with its name alone."""
         self.greet(extensions=())
