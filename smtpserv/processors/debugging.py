@@ -45,7 +45,7 @@ class DebuggingProcessor:
         # A Deferred of its own: giving it up must not end the turn while the thread still prints.
         printed: Deferred[None] = Deferred()
 
-        def take_turn() -> "Deferred[None] | None":
+        def take_turn() -> Any:
             return None if printed.called else self._in_thread(self._print, message)
 
         self._turn.run(take_turn).chainDeferred(printed)
