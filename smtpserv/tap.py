@@ -39,10 +39,26 @@ DRAIN: Final = 30.0
 _log = Logger()
 
 
+class Unstartable(SystemExit, Exception):
+    """Ends the program with exit code 1, and without a traceback.
+
+    It is an Exception as well, for which twistd removes its pid file and tells the process that waits for
+    the daemon; SystemExit alone would leave that one waiting for ever.
+    """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(1)
+        self._line: Final = line
+
+    def __str__(self) -> str:
+        return self._line
+
+
 def fail(line: str) -> NoReturn:
     """End the start with one line on stderr."""
-    print(f"smtpserv: {escape_controls(' '.join(line.split()))}", file=sys.__stderr__, flush=True)
-    raise SystemExit(1)
+    line = escape_controls(" ".join(line.split()))
+    print(f"smtpserv: {line}", file=sys.__stderr__, flush=True)
+    raise Unstartable(line)
 
 
 _SYNOPSIS: Final = """\

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -16,11 +16,15 @@ from smtpserv.server.conversation import Conversation
 from smtpserv.server.limits import LINGER
 from smtpserv.server.receiver import House
 
+#: States in which the client has said nothing to speak of: a greeting alone can't congest it, and a TLS
+#: transport, which is congested until it has shaken hands, must read to do so.
+_UNHEARD: Final = frozenset({state.CONNECTING, state.REFUSED, state.CONNECTED})
+
 #: Octets a client may send ahead while it waits for an answer; then it is read no further.
 READ_AHEAD: Final = 65536
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class SMTPServerProtocol(Protocol):
     """One connection.
 
@@ -36,6 +40,7 @@ class SMTPServerProtocol(Protocol):
         )
         self._congested = False
         self._paused = False
+        self._deaf = False
         self._closed_at: float | None = None
 
     #: Any stream transport of Twisted; None when the connection is gone.
@@ -54,6 +59,14 @@ class SMTPServerProtocol(Protocol):
         if self._closed_at is None:
             self._conversation.receive(data)
             self._flush()
+
+    def readConnectionLost(self) -> None:
+        """The client closed its half of the connection: it may still wait for a message's last reply."""
+        self._deaf = True
+        self._flush()
+
+    def writeConnectionLost(self) -> None:
+        """Ours is never closed alone."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Release everything, but for a message that is complete."""
@@ -106,18 +119,22 @@ class SMTPServerProtocol(Protocol):
         output = dialogue.take_output()
         if output:
             transport.write(output)
-        if dialogue.state is state.CLOSED:
+        waiting = self._conversation.is_waiting
+        if dialogue.state is state.CLOSED or (
+            self._deaf and not (waiting and dialogue.owed == state.END_OF_DATA)
+        ):
             self._closed_at = self._house.clock.seconds()
             transport.unregisterProducer()
             transport.loseConnection()
-        elif self._paused or self._conversation.is_waiting:
+        elif self._paused or waiting:
             self._regulate()
 
     def _regulate(self) -> None:
         """Read from the client, or not, as its replies and our answers stand."""
-        waiting = self._conversation.is_waiting and self._conversation.dialogue.buffered > READ_AHEAD
-        pause = self._congested or waiting
-        if pause is not self._paused and self.transport is not None:
+        dialogue = self._conversation.dialogue
+        ahead = self._conversation.is_waiting and dialogue.buffered > READ_AHEAD
+        pause = ahead or (self._congested and dialogue.state not in _UNHEARD)
+        if pause is not self._paused and self.transport is not None and not self._deaf:
             self._paused = pause
             (self.transport.pauseProducing if pause else self.transport.resumeProducing)()
 
