@@ -40,10 +40,38 @@ class RegulationTests(SynchronousTestCase):
     def test_client_that_does_not_read(self) -> None:
         """When its replies pile up it is read no further, until they are gone."""
         client = Server(RecordingProcessor()).connect()
+        client.say(b"EHLO client.example\r\n")
         client.transport.producer.pauseProducing()
         self.assertEqual(client.transport.producerState, "paused")
         client.transport.producer.resumeProducing()
         self.assertEqual(client.transport.producerState, "producing")
+
+    def test_before_its_first_word(self) -> None:
+        """A TLS client is read while the greeting waits for the handshake; from its first word on it counts."""
+        client = Server(RecordingProcessor()).connect()
+        client.transport.producer.pauseProducing()
+        self.assertEqual(client.transport.producerState, "producing")
+        client.say(b"EHLO client.example\r\n")
+        self.assertEqual(client.transport.producerState, "paused")
+
+    def test_half_closed_while_it_waits_for_its_message(self) -> None:
+        """A client that closes its half after the final dot hears what became of the message, and of its QUIT."""
+        later = Later()
+        client = Server(Processor(later)).connect()
+        client.say(PREAMBLE + CONTENT + b".\r\nQUIT\r\n")
+        client.protocol.readConnectionLost()
+        self.assertFalse(client.is_gone)
+        later.fire()
+        self.assertEqual(codes(client.hear()), ["250 2.6.0", "221 2.0.0"])
+        self.assertTrue(client.is_gone)
+
+    def test_half_closed_at_any_other_time(self) -> None:
+        """At any other time that is the end, and whoever was asked is told."""
+        for said in (b"", b"EHLO client.example\r\n", PREAMBLE, PREAMBLE + CONTENT):
+            client = Server(RecordingProcessor()).connect()
+            client.say(said)
+            client.protocol.readConnectionLost()
+            self.assertTrue(client.is_gone, said)
 
     def test_client_ahead_of_its_answer(self) -> None:
         """A client that waits for an answer may send a little ahead, and no more."""

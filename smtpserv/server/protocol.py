@@ -126,7 +126,7 @@ class SMTPServerProtocol(Protocol):
             self._closed_at = self._house.clock.seconds()
             transport.unregisterProducer()
             transport.loseConnection()
-        elif self._paused or waiting:
+        elif self._paused or self._congested or waiting:
             self._regulate()
 
     def _regulate(self) -> None:
