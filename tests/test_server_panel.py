@@ -1,5 +1,7 @@
 """Policies: who is asked at each stage, in which order, and what a client hears of it."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import succeed
@@ -122,6 +124,39 @@ class TurnTests(SynchronousTestCase):
         later.fire()
         self.assertIn("sender", [stage for stage, *_ in second.asked])
         self.assertEqual(codes(session.hear()), ["250 2.1.0"])
+
+    def test_asyncio_futures(self) -> None:
+        """A policy may answer by an asyncio future, alone or in company."""
+
+        class Loop:
+            """As much of a loop as a future needs."""
+
+            def __init__(self) -> None:
+                self.due: list[Callable[[], object]] = []
+
+            def get_debug(self) -> bool:
+                return False
+
+            def call_soon(self, call: Callable[..., object], *facts: object, context: object = None) -> None:
+                self.due.append(lambda: call(*facts))
+
+        for count in (1, 2):
+            loop, asked = Loop(), list["asyncio.Future[Reply | None]"]()
+
+            def ask(
+                *facts: object, loop: Any = loop, asked: list["asyncio.Future[Reply | None]"] = asked
+            ) -> "asyncio.Future[Reply | None]":
+                asked.append(asyncio.Future(loop=loop))
+                return asked[-1]
+
+            session = guarded(*[Policy(sender=ask)] * count)
+            session.hear()
+            self.assertEqual(codes(session.say(HELLO + b"MAIL FROM:<>\r\n")), ["250"])
+            for number in range(count):
+                asked[number].set_result(None)
+                while loop.due:
+                    loop.due.pop(0)()
+            self.assertEqual(codes(session.hear()), ["250 2.1.0"], count)
 
     def test_disconnect_cancels_the_one_asked(self) -> None:
         """When the client goes, the policy that is asked just now is cancelled."""

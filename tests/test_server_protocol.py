@@ -8,7 +8,18 @@ from zope.interface import directlyProvides
 
 from smtpserv.server.protocol import READ_AHEAD
 from smtpserv.testing import RecordingProcessor, memory_session
-from tests.server_tools import CONTENT, DONE, HELLO, PREAMBLE, TRANSACTION, Later, Processor, Server, codes
+from tests.server_tools import (
+    CONTENT,
+    DONE,
+    HELLO,
+    PREAMBLE,
+    TRANSACTION,
+    Later,
+    Processor,
+    Server,
+    Sink,
+    codes,
+)
 
 
 class WriteTests(SynchronousTestCase):
@@ -47,31 +58,12 @@ class RegulationTests(SynchronousTestCase):
         self.assertEqual(client.transport.producerState, "producing")
 
     def test_before_its_first_word(self) -> None:
-        """A TLS client is read while the greeting waits for the handshake; from its first word on it counts."""
+        """A TLS client is read while the greeting waits for the handshake; its first word ends that."""
         client = Server(RecordingProcessor()).connect()
         client.transport.producer.pauseProducing()
         self.assertEqual(client.transport.producerState, "producing")
         client.say(b"EHLO client.example\r\n")
         self.assertEqual(client.transport.producerState, "paused")
-
-    def test_half_closed_while_it_waits_for_its_message(self) -> None:
-        """A client that closes its half after the final dot hears what became of the message, and of its QUIT."""
-        later = Later()
-        client = Server(Processor(later)).connect()
-        client.say(PREAMBLE + CONTENT + b".\r\nQUIT\r\n")
-        client.protocol.readConnectionLost()
-        self.assertFalse(client.is_gone)
-        later.fire()
-        self.assertEqual(codes(client.hear()), ["250 2.6.0", "221 2.0.0"])
-        self.assertTrue(client.is_gone)
-
-    def test_half_closed_at_any_other_time(self) -> None:
-        """At any other time that is the end, and whoever was asked is told."""
-        for said in (b"", b"EHLO client.example\r\n", PREAMBLE, PREAMBLE + CONTENT):
-            client = Server(RecordingProcessor()).connect()
-            client.say(said)
-            client.protocol.readConnectionLost()
-            self.assertTrue(client.is_gone, said)
 
     def test_client_ahead_of_its_answer(self) -> None:
         """A client that waits for an answer may send a little ahead, and no more."""
@@ -114,6 +106,45 @@ class RegulationTests(SynchronousTestCase):
         self.assertIsNotNone(client.transport.producer)
         client.say(b"QUIT\r\n")
         self.assertEqual((client.transport.producer, client.transport.disconnecting), (None, True))
+
+
+class HalfCloseTests(SynchronousTestCase):
+    """A client that has said all it will, and still listens."""
+
+    def test_waiting_for_its_message(self) -> None:
+        """It hears what became of its message, and of its QUIT, and then the connection is closed."""
+        for behind, expected in ((b"", []), (b"QUIT\r\n", ["221 2.0.0"])):
+            later = Later()
+            house = Server(Processor(later))
+            client = house.connect()
+            client.say(PREAMBLE + CONTENT + b".\r\n" + behind)
+            client.protocol.readConnectionLost()
+            self.assertFalse(client.is_gone)
+            later.fire()
+            self.assertEqual((codes(client.hear()), client.is_gone), (["250 2.6.0", *expected], True))
+            self.assertEqual(house.leftovers(), [])
+
+    def test_further_messages(self) -> None:
+        """It hears of the messages as well that it had pipelined behind."""
+        later = Later()
+        client = Server(Processor(later)).connect()
+        client.say(HELLO + TRANSACTION * 2)
+        client.protocol.readConnectionLost()
+        later.fire()
+        self.assertEqual((codes(client.hear()), client.is_gone), (["250 2.6.0", *DONE[:3]], False))
+        later.fire()
+        self.assertEqual((codes(client.hear()), client.is_gone), (["250 2.6.0"], True))
+
+    def test_nothing_to_wait_for(self) -> None:
+        """In any state in which no message is complete that is the end, and what was begun is aborted."""
+        for octets in (b"", HELLO, PREAMBLE, PREAMBLE + CONTENT):
+            sink = Sink()
+            house = Server(sink)
+            client = house.connect()
+            client.say(octets)
+            client.protocol.readConnectionLost()
+            self.assertTrue(client.is_gone)
+            self.assertEqual(("abort" in sink.calls, house.leftovers()), ("begin" in sink.calls, []))
 
 
 class ProtectionTests(SynchronousTestCase):
