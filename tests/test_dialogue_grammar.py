@@ -249,7 +249,7 @@ class Verbs(GrammarCase):
         }
         for line, command in expected.items():
             self.assertEqual(parse_command(line), command)
-        self.assertEqual(parse("HELO x"), Hello("HELO", "x"))
+        self.assertEqual(parse("HELO  XX.example  "), Hello("HELO", "XX.example"))
         self.assertEqual([parse("MAIL FROM:<>").verb, parse("RCPT TO:<a@b>").verb], ["MAIL", "RCPT"])
 
     def test_refused(self) -> None:

@@ -475,6 +475,7 @@ class Offer(DialogueCase):
             (32 << 20, 1000, 20, 1000),
         )
         self.assertIs(terms.bare_newlines, BareNewlines.REFUSE)
+        self.assertEqual(terms.hostname, "localhost")
 
     def test_parameters_reach_the_colleague(self) -> None:
         """What the client asked for on MAIL is in the envelope: keyword in capitals, value as sent."""
