@@ -6,8 +6,9 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
+from smtpserv.server.limits import Limits
 from smtpserv.server.protocol import READ_AHEAD
-from smtpserv.testing import RecordingProcessor, memory_session
+from smtpserv.testing import HandThread, RecordingProcessor, memory_session
 from tests.server_tools import (
     CONTENT,
     DONE,
@@ -134,6 +135,22 @@ class HalfCloseTests(SynchronousTestCase):
         self.assertEqual((codes(client.hear()), client.is_gone), (["250 2.6.0", *DONE[:3]], False))
         later.fire()
         self.assertEqual((codes(client.hear()), client.is_gone), (["250 2.6.0"], True))
+
+    def test_all_is_there_already(self) -> None:
+        """What it had sent before is heard out, even when a policy or the disk is just being waited for."""
+        for waits in ("policy", "disk"):
+            later, thread, processor = Later(), HandThread(), RecordingProcessor()
+            policies = [Policy(recipient=later)] if waits == "policy" else []
+            house = Server(processor, policies, in_thread=thread, limits=Limits(memory_limit=10))
+            client = house.connect()
+            client.say(HELLO + TRANSACTION + b"QUIT\r\n")
+            client.protocol.readConnectionLost()
+            if waits == "policy":
+                later.fire()
+            while thread.waiting:
+                thread.step()
+            self.assertEqual(codes(client.hear())[-2:], ["250 2.6.0", "221 2.0.0"], waits)
+            self.assertEqual((len(processor.messages), client.is_gone), (1, True), waits)
 
     def test_nothing_to_wait_for(self) -> None:
         """In any state in which no message is complete that is the end, and what was begun is aborted."""
