@@ -16,6 +16,7 @@ from tests.server_tools import (
     PREAMBLE,
     TRANSACTION,
     Later,
+    Policy,
     Processor,
     Server,
     Sink,
