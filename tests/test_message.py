@@ -282,6 +282,8 @@ class Values(SynchronousTestCase):
         self.assertEqual((envelope.size, envelope.body, envelope.smtputf8), (10, "8BITMIME", True))
         plain = Envelope("s.2", ReversePath(""), ())
         self.assertEqual((plain.size, plain.body, plain.smtputf8), (None, "7BIT", False))
+        session = Session("s", Peer("/run/sock"))
+        self.assertEqual((session.hello_name, session.greeting_verb, session.peer.port), ("", "", 0))
         self.assertEqual(Message(Session("s", Peer("")), envelope, Content(b"")).id, "s.1")
 
     def test_frozen(self) -> None:

@@ -55,6 +55,7 @@ class Making(SynchronousTestCase):
         )
         self.assertEqual(Reply(250, "a\n", "").octets, b"250-a\r\n250 \r\n")
         self.assertEqual(str(Reply(550, "a\nb")), "550-5.0.0 a\r\n550 5.0.0 b")
+        self.assertEqual(repr(Reply(250, "Ok")), "Reply(code=250, text='Ok', status='2.0.0')")
 
     def test_general_status(self) -> None:
         """A reply without a status gets its class's general one; 3yz has none."""
@@ -278,6 +279,13 @@ class Catalogue(SynchronousTestCase):
         ours = "INSUFFICIENT_STORAGE LOCAL_ERROR PROCESSING_TOO_LONG TOO_MANY_RECIPIENTS TOO_MANY_CONNECTIONS"
         for name in (*ours.split(" "), "SHUTTING_DOWN", "IDLE_TOO_LONG", "SESSION_TOO_LONG", "DATA_TOO_SLOW"):
             self.assertEqual(SAID[name].reply_class, 4, name)
+
+    def test_what_closes_is_421(self) -> None:
+        """Whatever ends the session against the client's will says so by 421 (RFC 5321 section 3.8)."""
+        for name in ("TOO_MANY_CONNECTIONS", "SHUTTING_DOWN", "IDLE_TOO_LONG", "SESSION_TOO_LONG"):
+            self.assertEqual(SAID[name].code, 421, name)
+        for name in ("DATA_TOO_SLOW", "TOO_MANY_ERRORS", "TOO_MANY_COMMANDS"):
+            self.assertEqual(SAID[name].code, 421, name)
 
     def test_name_comes_first(self) -> None:
         """Greeting, EHLO and QUIT name the server before anything else (RFC 5321 section 4.2)."""
