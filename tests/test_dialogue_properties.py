@@ -1,6 +1,6 @@
 """Whatever a client sends, and however the network cuts it: the properties that the dialogue keeps.
 
-``SMTPSERV_EXAMPLES=500 trial tests.test_dialogue_properties`` makes five hundred times as many inputs.
+``SMTPSERV_EXAMPLES=1000 trial tests.test_dialogue_properties`` makes a thousand times as many inputs.
 """
 
 import re
@@ -93,7 +93,7 @@ def converse(
 class Splits(SynchronousTestCase):
     """The network's packets mean nothing."""
 
-    @examples(100)
+    @examples(50)
     @given(TERMS, CONVERSATIONS, PLACES, ANSWERS, st.integers(0, 1 << 13))
     def test_dialogue(
         self, terms: Terms, spoken: bytes, places: list[float], answers: list[Reply | None], naps: int
@@ -105,7 +105,7 @@ class Splits(SynchronousTestCase):
         if len(spoken) < 500:
             self.assertEqual(converse(terms, [bytes([octet]) for octet in spoken], answers), whole)
 
-    @examples(40)
+    @examples(30)
     @given(CONVERSATIONS, PLACES)
     def test_session(self, spoken: bytes, places: list[float]) -> None:
         """The same holds for a whole session: what is heard, and what the processor sees."""
@@ -125,7 +125,7 @@ class Splits(SynchronousTestCase):
 class AnyOctets(SynchronousTestCase):
     """Nothing a client sends breaks the server."""
 
-    @examples(200)
+    @examples(100)
     @given(TERMS, NOISE, PLACES, ANSWERS)
     def test_well_formed(
         self, terms: Terms, noise: bytes, places: list[float], answers: list[Reply | None]
@@ -144,7 +144,7 @@ class AnyOctets(SynchronousTestCase):
         for content in outcome.contents:
             self.assertLessEqual(len(content), terms.max_size)
 
-    @examples(60)
+    @examples(40)
     @given(NOISE, PLACES)
     def test_one_reply_each(self, noise: bytes, places: list[float]) -> None:
         """A session without mail data has one reply for each line, and one more for the greeting."""
@@ -229,7 +229,7 @@ class Roles(SynchronousTestCase):
 
     def test_agreement(self) -> None:
         """After every exchange both are in the same state, whatever was said and answered."""
-        run_state_machine_as_test(Agreement, settings=examples(40))
+        run_state_machine_as_test(Agreement, settings=examples(20))
 
     def test_greeting_refused(self) -> None:
         """A pair that never got to know each other agrees as well."""
