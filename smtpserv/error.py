@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Final
 
-from smtpserv.reply import Reply
+from smtpserv.reply import Reply, sayable
 
 
 class SMTPError(Exception):
@@ -25,7 +25,7 @@ class SMTPError(Exception):
 class Reject(SMTPError):
     """Refuse for good: the client returns the message to its sender.
 
-    :param text: what the peer shall read, printable ASCII.
+    :param text: what the peer shall read; what a reply can't say is escaped, what is too long is cut.
     :param code: a 5yz reply code.
     :param status: an enhanced status code of class 5; 5.7.1 is "refused by policy" (RFC 3463 section 3.8).
     :raises ValueError: for what is no 5yz reply.
@@ -34,13 +34,13 @@ class Reject(SMTPError):
     classes = (5,)
 
     def __init__(self, text: str = "Message refused", code: int = 550, status: str = "5.7.1") -> None:
-        super().__init__(Reply(code, text, status))
+        super().__init__(Reply(code, sayable(text), status))
 
 
 class Defer(SMTPError):
     """Refuse for now: the client keeps the message and tries again.
 
-    :param text: what the peer shall read, printable ASCII.
+    :param text: what the peer shall read; what a reply can't say is escaped, what is too long is cut.
     :param code: a 4yz reply code; 421 closes the connection as well.
     :param status: an enhanced status code of class 4; 4.7.1 is "delayed by policy".
     :raises ValueError: for what is no 4yz reply.
@@ -49,7 +49,7 @@ class Defer(SMTPError):
     classes = (4,)
 
     def __init__(self, text: str = "Try again later", code: int = 451, status: str = "4.7.1") -> None:
-        super().__init__(Reply(code, text, status))
+        super().__init__(Reply(code, sayable(text), status))
 
 
 class StartError(ValueError):

@@ -1,9 +1,14 @@
 """Every public interface. One is required, of one method; each of the others adds what its name says.
 
-All methods may return their answer, or a Deferred or awaitable of it (``async def`` works), or raise
+What answers a client may return its answer, or a Deferred or awaitable of it (``async def`` works), or raise
 :class:`smtpserv.error.Reject` or :class:`smtpserv.error.Defer`. Any other exception is answered with
-451 4.3.0; its text goes to the log and never to the peer. They are called in the reactor's thread and
-must not block it. The docstrings here are the contract.
+451 4.3.0, or 452 4.3.1 when disk, memory or descriptors ran out; its text goes to the log and never to the
+peer. All are called in the reactor's thread and must not block it: what may goes to
+``twisted.internet.threads``.
+
+An ``async def`` awaits Deferreds. What is asyncio's it awaits as
+``Deferred.fromFuture(asyncio.ensure_future(x))``, under twistd's ``--reactor=asyncio``. The docstrings here
+are the contract.
 """
 
 # Interface methods take no self, and have no body but their contract.
@@ -20,7 +25,8 @@ from smtpserv.reply import Reply, Results
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
 
-#: What a policy answers: None lets the next policy decide (at last: accepted), a failure refuses.
+#: What a policy answers: a failure refuses; None agrees in the usual words, a 2yz in its own (but for connect
+#: and hello). Agreeing speaks for nobody else: the other policies are asked as well.
 Verdict = Reply | None | Awaitable[Reply | None]
 
 #: What becomes of a message: None is accepted, a Reply is sent, Results hold one for each recipient.
@@ -34,17 +40,22 @@ class IMessageProcessor(Interface):
         """Take, refuse or defer one whole message.
 
         Called once for each message, after the final dot. The client waits for the answer, and a 2yz is the
-        promise that the message will not be lost: give it when that is true. A disconnect no longer cancels;
-        the processing deadline does, by cancelling the Deferred and answering 451 4.4.5.
+        promise that the message will not be lost: give it when that is true. A disconnect no longer cancels.
+        The processing deadline does, by cancelling the Deferred and answering 451 4.4.5, and so does a server
+        that stops and has waited long enough, with 421.
 
-        :param message: session, envelope and content; frozen, and yours to keep.
+        :param message: session, envelope and content; frozen, and yours to keep. Content of more than a
+            megabyte keeps a file open for as long.
         :return: None (accepted, 250), a Reply, Results with a reply for each forward-path, or an awaitable
             or Deferred of these.
         """
 
 
 class IMessageSink(Interface):
-    """Takes the content of one message while it arrives. Either ``finish`` or ``abort`` ends it."""
+    """Takes the content of one message while it arrives. Either ``finish`` or ``abort`` ends it, once.
+
+    A ``finish`` that raises, refuses or is cancelled is followed by no ``abort``: it cleans up after itself.
+    """
 
     def write(octets: bytes) -> Awaitable[None] | None:
         """Take the next octets of the content, of any length but none, dots unstuffed.
@@ -57,24 +68,34 @@ class IMessageSink(Interface):
         """The final dot came and nothing was wrong: decide, as ``process_message`` does."""
 
     def abort() -> None:
-        """The message will not be completed, or was refused: release everything. Must not raise."""
+        """The message will not be completed, or was refused: release everything.
+
+        A ``write`` that was not done has been cancelled before. What this raises is only logged.
+        """
 
 
 class IStreamingProcessor(Interface):
-    """A processor that sees the content while it arrives, and so never holds a message whole."""
+    """A processor that sees the content while it arrives, and so never holds a message whole.
+
+    Of a processor that is this and an :class:`IMessageProcessor`, this is used.
+    """
 
     def begin(session: Session, envelope: Envelope) -> IMessageSink | Awaitable[IMessageSink]:
         """The client said DATA: give the sink that takes the content, or raise to refuse it unseen."""
 
 
 class ISessionPolicy(Interface):
-    """Decides about connections. A failure for ``connect`` closes it (554 or 421)."""
+    """Decides about connections."""
 
     def connect(session: Session) -> Verdict:
-        """A client connected; it has been told nothing yet."""
+        """A client connected; it has been told nothing yet.
+
+        A 5yz is said as 554, after which the client may only QUIT; a 4yz as 421, which closes the connection
+        (RFC 5321 section 3.1).
+        """
 
     def hello(session: Session) -> Verdict:
-        """A client said HELO or EHLO; ``session.hello_name`` is what it called itself."""
+        """A client said HELO or EHLO; ``session.hello_name`` is what it calls itself."""
 
 
 class ISenderPolicy(Interface):

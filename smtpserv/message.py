@@ -192,15 +192,16 @@ class Content:
     def headers(self) -> Sequence[tuple[str, str]]:
         """The header fields, (name, value), in their order; values are unfolded and not decoded.
 
-        Octets that are not UTF-8 are replaced. What is no header field ends the header.
+        Octets that are not UTF-8 are replaced. What is no header field ends the header, and so does the
+        thousandth one.
         """
         with self.open() as file:
             head = file.read(_MAX_HEADER)
         fields: list[tuple[str, str]] = []
         position = 0
-        while match := _HEADER_FIELD.match(head, position):
+        while len(fields) < _MAX_FIELDS and (match := _HEADER_FIELD.match(head, position)):
             value = b"".join(match[2].splitlines())
-            fields.append((match[1].decode("ascii"), value.decode("utf-8", "replace").strip()))
+            fields.append((match[1].decode("ascii"), value.strip(b" \t").decode("utf-8", "replace")))
             position = match.end()
         return tuple(fields)
 
@@ -212,7 +213,8 @@ class Content:
 
 
 #: Octets of a message in which its header is looked for.
-_MAX_HEADER: Final = 1 << 20
+_MAX_HEADER: Final = 1 << 18
+_MAX_FIELDS: Final = 1000
 
 
 class _FileView(io.RawIOBase):

@@ -70,6 +70,15 @@ def _leads(code: int, status: str) -> tuple[str, str]:
     return (f"{code}-{status} ", f"{code} {status} ") if status else (f"{code}-", f"{code} ")
 
 
+def sayable(text: str) -> str:
+    """Any text as a reply may say it: escaped where it is not printable ASCII, cut where it is too long."""
+    lines = [_UNSAYABLE.sub(lambda match: ascii(match[0])[1:-1], line) for line in text.split("\n")]
+    return "\n".join([line[: MAX_LINE - 30] for line in lines[:10]])
+
+
+_UNSAYABLE: Final = re.compile(r"[^ -~]")
+
+
 def _general_status(code: int) -> str:
     return "" if code // 100 == 3 else f"{code // 100}.0.0"
 
@@ -183,6 +192,7 @@ IDLE_TOO_LONG: Final = Reply(421, "Idle for too long", "4.4.2")
 SESSION_TOO_LONG: Final = Reply(421, "Session lasted too long, connect again", "4.4.2")
 DATA_TOO_SLOW: Final = Reply(421, "Mail data came too slowly", "4.4.2")
 TOO_MANY_ERRORS: Final = Reply(421, "Too many errors", "4.7.0")
+NOT_A_WEB_SERVER: Final = Reply(421, "This is a mail server", "4.7.0")
 TOO_MANY_COMMANDS: Final = Reply(421, "Too many commands without mail", "4.7.0")
 
 INSUFFICIENT_STORAGE: Final = Reply(452, "Insufficient system storage", "4.3.1")

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from logging.handlers import WatchedFileHandler
 from typing import Any, Final, NoReturn
 
 from twisted.application.service import MultiService
@@ -191,7 +192,8 @@ def makeService(options: Options) -> MailService:
     from twisted.internet import reactor
 
     # A processor that lies in the folder where the operator stands is found, but hides no installed module.
-    sys.path.append(os.getcwd())
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         return make_service(reactor, options)
     except StartError as error:
@@ -244,15 +246,34 @@ def endpoint(reactor: Any, description: object) -> IStreamServerEndpoint:
 
 
 def open_log(path: str) -> Callable[[str], object]:
-    """What writes to the mail log.
+    """What writes to the mail log; a file that was moved away is opened anew.
 
     :raises StartError: when it can't be opened.
     """
+    if path == "-":
+        return _write_to_stderr
     try:
-        file = sys.__stderr__ if path == "-" else open(path, "a", buffering=1, encoding="utf-8")
+        handler = WatchedFileHandler(path, encoding="utf-8")
     except OSError as error:
         raise StartError(f"--log={path}: {error.strerror}") from None
-    return file.write if file else len
+
+    def write(text: str) -> None:
+        handler.reopenIfNeeded()
+        if handler.stream is not None:
+            handler.stream.write(text)
+            handler.flush()
+
+    return write
+
+
+def _write_to_stderr(text: str) -> None:
+    """A daemon's stderr goes nowhere: there the mail log is a part of twistd's."""
+    stderr = sys.__stderr__
+    if stderr is not None and not os.path.samestat(os.fstat(2), os.stat(os.devnull)):
+        stderr.write(text)
+        return
+    for line in text.splitlines():
+        _log.info("{line}", line=line)
 
 
 def make_terms(options: Options) -> Terms:

@@ -188,6 +188,7 @@ class Client:
     """
 
     def __init__(self, factory: SMTPServerFactory, address: IAddress, closes: bool = True) -> None:
+        self._clock = factory.house.clock
         protocol = factory.buildProtocol(address)
         self.protocol: Any = protocol
         self.transport = Wire(protocol, closes)
@@ -202,6 +203,8 @@ class Client:
         """Send octets; what the server said since it was last heard."""
         if self.transport.connected:
             self.protocol.dataReceived(octets)
+            clock: Any = self._clock
+            clock.advance(0)
         return self.hear()
 
     def hear(self) -> bytes:

@@ -260,3 +260,13 @@ class Verbs(GrammarCase):
             self.assertRefused(line, reply.UNKNOWN_COMMAND)
         for line in (b"EHLO", b"EHLO ", b"HELO  ", b"EHLO a b"):
             self.assertRefused(line, reply.BAD_HELLO_NAME)
+
+
+class Adversarial(GrammarCase):
+    """Lines made to send a pattern back and forth."""
+
+    def test_long_tails(self) -> None:
+        """A path is told from its parameters at the first space, so that no tail is tried in many ways."""
+        for tail in (b" " * 4000 + b"\n", b" " * 4000 + b"\nx", b" A" * 2000, b" A=" + b"x" * 4000 + b"\xff"):
+            self.assertRefused(b"MAIL FROM:<>" + tail, reply.BAD_PARAMETER)
+            self.assertRefused(b"RCPT TO:<a@b.example>" + tail, reply.BAD_PARAMETER)

@@ -39,9 +39,10 @@ class Errors(SynchronousTestCase):
         self.assertRaises(ValueError, Defer, "x", 550, "5.7.1")
 
     def test_unsendable(self) -> None:
-        """A text that cannot be sent shows when the error is made, not when the client waits."""
-        self.assertRaises(ValueError, Reject, "two\r\nlines")
-        self.assertRaises(ValueError, Defer, "ä")
+        """A text that cannot be sent as it is, say with a peer's words in it, is escaped and cut."""
+        self.assertEqual(Reject("two\r\nl\x1bines").reply.text, "two\\r\nl\\x1bines")
+        self.assertEqual(Defer("ä\u20ac").reply.text, "\\xe4\\u20ac")
+        self.assertEqual(len(Reject("x" * 5000).reply.octets), 494)
 
     def test_kinds(self) -> None:
         """Both are SMTP errors; an error of starting is not, and is a ValueError."""

@@ -5,15 +5,19 @@ import gc
 import os
 import sys
 import tempfile
+from collections.abc import Awaitable
 from typing import Any, NoReturn
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv.error import Reject
 from smtpserv.message import Content
+from smtpserv.reply import Reply
 from smtpserv.server.content import BLOCK, CollectingSink, UnnamedFile
+from smtpserv.server.inquiry import as_deferred
 from smtpserv.server.limits import Limits
 from smtpserv.testing import HandThread, RecordingProcessor, memory_session
 from smtpserv.testing.memory import run_now
@@ -57,7 +61,9 @@ class CollectingTests(SynchronousTestCase):
         sink = CollectingSink(collected.append, in_thread, memory_limit)
         for chunk in chunks:
             sink.write(chunk)
-        sink.finish()
+        outcome = sink.finish()
+        if isinstance(outcome, Awaitable):
+            self.successResultOf(as_deferred(outcome))
         return collected[0]
 
     @given(st.lists(st.binary(min_size=1, max_size=200), max_size=20), st.integers(0, 2000))
@@ -93,7 +99,7 @@ class CollectingTests(SynchronousTestCase):
         sink = CollectingSink(lambda content: None, run_now, 1000)
         for _ in range(40):
             sink.write(b"x" * 65536)
-            self.assertLessEqual(sum(map(len, sink._chunks)), BLOCK)
+            self.assertLessEqual(len(sink._held), BLOCK)
 
     def test_several_readers(self) -> None:
         """Each ``open`` is a position of its own, in memory and in a file."""
@@ -153,6 +159,27 @@ class SessionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         light_collection(self)
+
+    def test_every_way_to_answer_for_a_large_message(self) -> None:
+        """The processor of a message in a file may answer in every way that others may."""
+
+        async def coroutine() -> Reply:
+            return Reply(250, "coroutine")
+
+        async def raising() -> Reply:
+            raise Reject("raised")
+
+        for outcome, expected in (
+            (Reply(250, "at once"), b"250 2.0.0 at once\r\n"),
+            (succeed(Reply(250, "Deferred")), b"250 2.0.0 Deferred\r\n"),
+            (coroutine(), b"250 2.0.0 coroutine\r\n"),
+            (raising(), b"550 5.7.1 raised\r\n"),
+            (Reject("raised at once"), b"550 5.7.1 raised at once\r\n"),
+        ):
+            session = memory_session(RecordingProcessor([outcome]), limits=Limits(memory_limit=10))
+            self.assertTrue(
+                session.say(PREAMBLE + b"content\r\n" * 10 + b".\r\n").endswith(expected), expected
+            )
 
     def test_large_message(self) -> None:
         """The processor gets every octet of a message that went to a file, and nothing is open afterwards."""

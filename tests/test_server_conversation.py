@@ -504,3 +504,28 @@ class GoodbyeTests(SynchronousTestCase):
         self.assertTrue(session.ended)
         session.clock.advance(0)
         self.assertEqual(session.clock.getDelayedCalls(), [])
+
+
+class FairnessTests(SynchronousTestCase):
+    """A client that pipelines without end lets others have their turn."""
+
+    def test_turns(self) -> None:
+        """After some hundred events the rest waits for the next turn of the reactor, and nothing is lost."""
+        processor = RecordingProcessor()
+        session = memory_session(processor)
+        session.say(HELLO)
+        session.protocol.dataReceived(TRANSACTION * 300)
+        first = len(processor.messages)
+        self.assertTrue(0 < first < 100, first)
+        session.clock.advance(0)
+        self.assertEqual(len(processor.messages), 300)
+        self.assertEqual(codes(session.hear()), DONE * 300)
+
+    def test_disconnect_between_turns(self) -> None:
+        """A client that vanishes between two turns is gone."""
+        session = memory_session(RecordingProcessor())
+        session.protocol.dataReceived(HELLO + TRANSACTION * 300)
+        session.disconnect()
+        self.assertTrue(session.ended)
+        session.clock.advance(0)
+        self.assertEqual(session.clock.getDelayedCalls(), [])

@@ -181,6 +181,33 @@ class LingerTests(SynchronousTestCase):
         self.assertEqual(client.hear(), b"")
 
 
+class FailingSessionTests(SynchronousTestCase):
+    """One session that fails does not take the others with it."""
+
+    def test_sweep_goes_on(self) -> None:
+        """A session whose transport fails in the sweep is cut; the others have their deadlines."""
+        house = server()
+        broken, other = house.connect(), house.connect()
+
+        def fail(data: bytes) -> None:
+            raise ValueError("broken transport")
+
+        self.patch(broken.transport, "write", fail)
+        house.advance(301)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual((broken.is_gone, other.is_gone), (True, True))
+        self.assertEqual(codes(other.hear())[-1], "421 4.4.2")
+        self.assertEqual(house.leftovers(), [])
+        self.successResultOf(house.factory.drain(30))
+
+    def test_ipv6_networks(self) -> None:
+        """Addresses of one /64 are one customer's: they count as one."""
+        house = server(limits=Limits(max_connections_per_address=2))
+        heard = [codes(house.connect(f"2001:db8::{n}").hear())[0] for n in (1, 2, 3)]
+        self.assertEqual(heard, ["220", "220", "421 4.7.0"])
+        self.assertEqual(codes(house.connect("2001:db8:0:1::1").hear()), ["220"])
+
+
 class DrainTests(SynchronousTestCase):
     """How a server stops."""
 
@@ -459,7 +486,7 @@ class NothingLeftTests(SynchronousTestCase):
         scene.house.clock.advance(0)
         self.assertEqual(scene.house.leftovers(), [], state)
         self.assertEqual(scene.house.factory._sessions, set(), state)
-        self.assertEqual(scene.house.factory._hosts, {}, state)
+        self.assertEqual(scene.house.factory._places, {}, state)
         del scene
         gc.collect()
         self.assertIsNone(protocol(), state)

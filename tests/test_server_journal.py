@@ -10,9 +10,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv.error import Reject
+from smtpserv.reply import Reply
 from smtpserv.server.journal import Journal, Value, render_json, render_text
 from smtpserv.testing import RecordingProcessor, memory_session
-from tests.server_tools import HELLO, TRANSACTION
+from tests.server_tools import ENVELOPE, HELLO, TRANSACTION, Policy, always
 
 NOW = 1795363200.0
 #: What moves a cursor, ends a line somewhere, or turns text around.
@@ -177,5 +178,16 @@ class SessionTests(SynchronousTestCase):
         session = memory_session(RecordingProcessor())
         session.advance(300.0)
         session.clock.advance(0)
-        events = [line.split()[1] for line in "".join(session.journal).splitlines()]
-        self.assertEqual(events, ["hangup", "disconnect"])
+        (line,) = "".join(session.journal).splitlines()
+        self.assertIn(" session id=", line)
+        self.assertIn('code=421 why="Idle for too long"', line)
+
+    def test_refused(self) -> None:
+        """Each refusal of a policy is on record, and what ended a session that only made mistakes."""
+        session = memory_session(
+            RecordingProcessor(), policies=[Policy(recipient=always(Reply(550, "no", "5.1.1")))]
+        )
+        session.say(HELLO + ENVELOPE + b"WHAT\r\n" * 30)
+        refused, end = "".join(session.journal).splitlines()
+        self.assertIn("verb=RCPT code=550 status=5.1.1", refused)
+        self.assertIn('code=421 why="Too many errors"', end)

@@ -92,14 +92,25 @@ class SeatTests(SynchronousTestCase):
 class TurnTests(SynchronousTestCase):
     """Several policies of a stage are asked in turn."""
 
-    def test_first_verdict_counts(self) -> None:
-        """The first that does not answer None decides, and those behind it are not asked."""
+    def test_a_no_ends_it(self) -> None:
+        """The first that refuses decides, and those behind it are not asked."""
         for give in (always, _later):
-            first, second, third = Policy(), Policy(sender=give(Reply(250, "mine", "2.1.0"))), Policy()
+            first, second, third = Policy(), Policy(sender=give(Reply(550, "no", "5.7.1"))), Policy()
             session = guarded(first, second, third)
-            self.assertIn(b"250 2.1.0 mine\r\n", session.say(HELLO + b"MAIL FROM:<>\r\n"))
+            self.assertIn(b"550 5.7.1 no\r\n", session.say(HELLO + b"MAIL FROM:<>\r\n"))
             stages = [[stage for stage, *_ in policy.asked] for policy in (first, second, third)]
             self.assertEqual([seen.count("sender") for seen in stages], [1, 1, 0])
+
+    def test_a_yes_speaks_for_nobody_else(self) -> None:
+        """One that agrees has its words sent, but only when nobody after it refuses."""
+        for give in (always, _later):
+            yes, no = give(Reply(250, "mine", "2.1.0")), give(Reply(550, "no", "5.7.1"))
+            for others, expected in (((None, yes), b"250 2.1.0 mine\r\n"), ((no,), b"550 5.7.1 no\r\n")):
+                policies = [
+                    Policy(sender=yes),
+                    *(Policy(sender=other) if other else Policy() for other in others),
+                ]
+                self.assertIn(expected, guarded(*policies).say(HELLO + b"MAIL FROM:<>\r\n"))
 
     def test_nobody_minds(self) -> None:
         """When all answer None, the client is accepted."""

@@ -22,6 +22,8 @@ class Budget:
 
     def spend(self, answer: Reply) -> Reply | None:
         """Count a command that brought no message forward; the last reply, when it was one too many."""
+        if answer is reply.TOO_MANY_RECIPIENTS:
+            return None
         self._commands += 1
         if answer.code in _MISTAKES:
             self._errors += 1

@@ -111,7 +111,7 @@ def _rcpt(argument: bytes) -> Rcpt:
 
 def _address(octets: bytes, failure: Reply) -> str:
     address = _decode(octets, failure)
-    if not grammar.is_path_of_good_length(address):
+    if not address.isprintable() or not grammar.is_path_of_good_length(address):
         raise SMTPError(failure)
     return address
 
@@ -126,6 +126,11 @@ def _bare(verb: str) -> Callable[[bytes], Plain]:
         return command
 
     return parse
+
+
+def _web(_: bytes) -> Plain:
+    """A web browser that was made to talk to us: its request's body must never be heard as commands."""
+    raise SMTPError(reply.NOT_A_WEB_SERVER)
 
 
 def _worded(verb: str, required: bool) -> Callable[[bytes], Plain]:
@@ -152,4 +157,5 @@ _PARSERS: Final[Mapping[bytes, Callable[[bytes], Command]]] = {
     b"VRFY": _worded("VRFY", required=True),
     b"EXPN": _worded("EXPN", required=True),
     b"QUIT": _bare("QUIT"),
+    **dict.fromkeys((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"CONNECT", b"PATCH"), _web),
 }

@@ -35,7 +35,7 @@ class ContentRefused:
 class EndOfData:
     """The mail data ended. Owed a reply.
 
-    :param refusal: what the dialogue has against the message; the reply must then be this one.
+    :param refusal: what the dialogue has against the message; it is then sent whatever is answered.
     """
 
     refusal: Reply | None

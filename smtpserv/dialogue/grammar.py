@@ -43,17 +43,18 @@ _MAILBOX = (
 _ROUTE = rb"(?:@" + _DOMAIN + rb"(?:,@" + _DOMAIN + rb")*:)?"
 
 # What follows a path: parameters behind spaces, taken apart by the caller.
-_TAIL = rb"(?:[ ]+(.*))?"
+_TAIL = rb"(?:[ ](.*))?"
 
 # A space behind the colon is no part of the grammar; clients send it all the same.
 # "MAIL FROM:" Reverse-path [SP Mail-parameters] ; Reverse-path = Path / "<>"
 MAIL_ARGUMENT: Final = re.compile(
-    rb"FROM:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb"))?>" + _TAIL, re.IGNORECASE
+    rb"FROM:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb"))?>" + _TAIL, re.IGNORECASE | re.DOTALL
 )
 
 # "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path ) [SP Rcpt-parameters]
 RCPT_ARGUMENT: Final = re.compile(
-    rb"TO:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb")|(postmaster))>" + _TAIL, re.IGNORECASE
+    rb"TO:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb")|(postmaster))>" + _TAIL,
+    re.IGNORECASE | re.DOTALL,
 )
 
 # esmtp-param = esmtp-keyword ["=" esmtp-value] ; esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")

@@ -45,10 +45,22 @@ class ServerDialogue:
     :param terms: what the server offers.
     """
 
-    __slots__ = ("state", "_terms", "_hello", "_input", "_output", "_owed", "_transaction", "_budget")
+    __slots__ = (
+        "state",
+        "last_words",
+        "_terms",
+        "_hello",
+        "_input",
+        "_output",
+        "_owed",
+        "_transaction",
+        "_budget",
+    )
 
     def __init__(self, terms: Terms) -> None:
         self.state = state.CONNECTING
+        #: The reply that ended the session; None while it lasts, and when the client just went.
+        self.last_words: Reply | None = None
         self._terms = terms
         self._hello = Hello("", "")
         self._input = LineReader(terms.line_limit)
@@ -108,11 +120,11 @@ class ServerDialogue:
         :raises ValueError: when no reply is owed.
         """
         owed, self._owed = self._owed or _NO_COMMAND, None
-        if answer is None:
-            answer = self._acceptance(owed)
-        elif owed is _NO_COMMAND and answer.code != 421:
+        if owed is _NO_COMMAND and (answer is None or answer.code != 421):
             raise ValueError("no reply is owed")
-        self._answer(owed, answer)
+        if owed is _END_OF_DATA:
+            answer = self._transaction.refusal() or answer
+        self._answer(owed, answer or self._acceptance(owed))
 
     def close(self) -> None:
         """The connection is gone: nothing more is read, whatever is buffered."""
@@ -147,10 +159,13 @@ class ServerDialogue:
         self._output.append(answer.octets)
         before, self.state = self.state, state.next_state(self.state, command.verb, answer.code)
         forward = answer.code < 400 and self._keep(command)
-        last = None if forward else self._budget.spend(answer)
+        last = None if forward or command.verb == "RCPT" else self._budget.spend(answer)
         if last is not None and self.state is not state.CLOSED:
+            answer = last
             self._output.append(last.octets)
             self.state = state.CLOSED
+        if self.state is state.CLOSED:
+            self.last_words = answer
         elif self.state is state.READY and before is not state.READY:
             self._transaction = Transaction(self._terms, self._hello)
 

@@ -88,11 +88,11 @@ class Transaction:
             source.receive(rest)
             self._size += len(content)
             if content and not self._given_up:
-                self._given_up = self._refusal() is not None
+                self._given_up = self.refusal() is not None
                 return ContentRefused() if self._given_up else Content(content)
-        return EndOfData(self._refusal()) if reader.ended else None
+        return EndOfData(self.refusal()) if reader.ended else None
 
-    def _refusal(self) -> Reply | None:
+    def refusal(self) -> Reply | None:
         """What there is against the content so far; at the end it is the same however it was split."""
         if self._content.bare_newline:
             return reply.BARE_NEWLINE

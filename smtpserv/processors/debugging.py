@@ -64,7 +64,7 @@ def show_text(message: Message) -> Iterator[str]:
     """
     yield "---------- MESSAGE FOLLOWS ----------\n"
     decode = getincrementaldecoder("utf-8")("replace").decode
-    header_end = f"X-Peer: {message.session.peer.host}\n\n"
+    header_end = f"X-Peer: {escape_controls(message.session.peer.host)}\n\n"
     held, at_start = "", True
     for octets in _pieces(message):
         yield held

@@ -5,7 +5,7 @@ So ``process_message`` is a streaming processor like any other: its sink collect
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -13,6 +13,8 @@ from zope.interface import implementer
 
 from smtpserv.interfaces import IMessageProcessor, IMessageSink, IStreamingProcessor, Outcome
 from smtpserv.message import Content, Envelope, Message, Session
+from smtpserv.reply import Reply, Results
+from smtpserv.server.inquiry import as_deferred
 
 #: Runs a function that may block, off the reactor's thread.
 InThread = Callable[..., "Deferred[Any]"]
@@ -47,7 +49,7 @@ class CollectingProcessor:
 class CollectingSink:
     """Collects one message, and hands it on complete."""
 
-    __slots__ = ("_complete", "_in_thread", "_room", "_chunks", "_held", "_size", "_file")
+    __slots__ = ("_complete", "_in_thread", "_room", "_held", "_size", "_file")
 
     def __init__(
         self, complete: Callable[[Content], Outcome], in_thread: InThread, memory_limit: int
@@ -55,33 +57,33 @@ class CollectingSink:
         self._complete = complete
         self._in_thread = in_thread
         self._room = memory_limit
-        self._chunks: list[bytes] = []
-        self._held = 0
+        self._held = bytearray()
         self._size = 0
         self._file: UnnamedFile | None = None
 
     def write(self, octets: bytes) -> "Deferred[Any] | None":
         """Keep the octets; a Deferred while a block of them goes to the file."""
-        self._chunks.append(octets)
-        self._held += len(octets)
+        self._held += octets
         self._size += len(octets)
-        return self._spill().addCallback(_done) if self._held > self._room else None
+        return self._spill().addCallback(_done) if len(self._held) > self._room else None
 
-    def finish(self) -> "Outcome | Deferred[Any]":
+    def finish(self) -> Outcome:
         """Give the whole message to the processor."""
-        if self._file is None:
-            return self._complete(Content(b"".join(self._chunks)))
-        return self._spill().addCallback(lambda file: self._complete(Content(file, self._size)))
+        return self._complete(Content(bytes(self._held))) if self._file is None else self._finish_file()
+
+    async def _finish_file(self) -> Reply | Results | None:
+        outcome = self._complete(Content(await self._spill(), self._size))
+        return await as_deferred(outcome) if isinstance(outcome, Awaitable) else outcome
 
     def abort(self) -> None:
         """Forget everything; a block under way holds on to the file until it is written."""
-        self._chunks = []
+        self._held = bytearray()
         self._file = None
 
     def _spill(self) -> "Deferred[Any]":
-        chunks, self._chunks = self._chunks, []
-        self._held, self._room = 0, BLOCK
-        return self._in_thread(_append, self._file, chunks).addCallback(self._keep)
+        held, self._held = self._held, bytearray()
+        self._room = BLOCK
+        return self._in_thread(_append, self._file, held).addCallback(self._keep)
 
     def _keep(self, file: "UnnamedFile") -> "UnnamedFile":
         self._file = file
@@ -106,7 +108,7 @@ class UnnamedFile:
         """The descriptor, for as long as this object lives."""
         return self._descriptor
 
-    def append(self, octets: bytes) -> None:
+    def append(self, octets: bytearray) -> None:
         """Write all of it behind what is there."""
         rest = memoryview(octets)
         while rest:
@@ -117,9 +119,9 @@ class UnnamedFile:
             os.close(self._descriptor)
 
 
-def _append(file: UnnamedFile | None, chunks: list[bytes]) -> UnnamedFile:
+def _append(file: UnnamedFile | None, octets: bytearray) -> UnnamedFile:
     """In the thread: write behind what the file holds; the first time, make it."""
     if file is None:
         file = UnnamedFile()
-    file.append(b"".join(chunks))
+    file.append(octets)
     return file

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from twisted.internet.task import deferLater
+
 from smtpserv.dialogue import state
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.message import Session, TLSFacts
@@ -14,6 +16,10 @@ from smtpserv.server.reception import release
 
 #: States in which nothing of a message is under way.
 _AT_REST: Final = frozenset({state.CONNECTING, state.REFUSED, state.CONNECTED, state.READY})
+
+
+#: Events of one session that are dealt with in one turn of the reactor.
+_EVENTS_A_TURN: Final = 200
 
 
 class Conversation:
@@ -35,7 +41,7 @@ class Conversation:
         self._house: Final = house
         self._progress: Final = progress
         self._deadlines: Final = Deadlines(house.limits, house.clock.seconds())
-        self._inquiry: Final = Inquiry(house.clock, self._waited, self._resume, release)
+        self._inquiry: Final = Inquiry(house.clock, self._waited, self._resume, release, session.id)
         self._receiver: Final = Receiver(
             house, session, protection, self.dialogue, self._inquiry, self._deadlines
         )
@@ -56,12 +62,14 @@ class Conversation:
         self.dialogue.receive(octets)
         self._advance()
 
-    def sweep(self, now: float) -> None:
-        """End what has lasted too long: an answer of ours, or the client's turn."""
+    def sweep(self, now: float) -> bool:
+        """End what has lasted too long, an answer of ours or the client's turn; whether anything had."""
         if self._inquiry.is_open:
-            self._inquiry.expire(now, self._house.limits.processing_deadline)
-        elif (overdue := self._deadlines.overdue(now)) is not None:
+            return self._inquiry.expire(now, self._house.limits.processing_deadline)
+        overdue = self._deadlines.overdue(now)
+        if overdue is not None:
             self.hang_up(overdue)
+        return overdue is not None
 
     def leave(self, farewell: Reply) -> None:
         """Say goodbye, a 421, as soon as no message is under way."""
@@ -73,14 +81,18 @@ class Conversation:
         self._give_up()
         if self.dialogue.state is not state.CLOSED:
             self.dialogue.send(farewell)
-            self._record("hangup", reason=farewell.text)
 
     def disconnected(self) -> None:
         """The connection is gone. A message whose end had come is still finished; all else is given up."""
         if self.dialogue.owed != state.END_OF_DATA:
             self._give_up()
         self.dialogue.close()
-        self._record("disconnect", messages=self._receiver.messages)
+        self._receiver.record_end()
+
+    def abandon(self) -> None:
+        """Nobody is there to hear us: give up what is under way, and hear no more."""
+        self._give_up()
+        self.dialogue.close()
 
     def _give_up(self) -> None:
         self._inquiry.give_up()
@@ -94,8 +106,12 @@ class Conversation:
         self._progress()
 
     def _advance(self) -> None:
-        """Hear the dialogue out, until it needs more octets or somebody takes time to answer."""
+        """Hear the dialogue out, until it needs more octets or somebody takes time to answer.
+
+        A client that pipelines without end lets the others have their turn now and then.
+        """
         dialogue, inquiry, react = self.dialogue, self._inquiry, self._receiver.react
+        events = 0
         while not inquiry.is_open:
             if self._farewell is not None and dialogue.state in _AT_REST:
                 return self.hang_up(self._farewell)
@@ -103,10 +119,11 @@ class Conversation:
             if event is None:
                 return None
             react(event)
+            events += 1
+            if events >= _EVENTS_A_TURN and not inquiry.is_open:
+                inquiry.ask(_go_on, deferLater, self._house.clock, 0)
         return None
 
-    def _record(self, event: str, **fields: str | int) -> None:
-        session = self._receiver.session
-        self._house.journal.record(
-            event, id=session.id, peer=session.peer.host, hello=session.hello_name, **fields
-        )
+
+def _go_on(_: object) -> None:
+    """The others had their turn."""

@@ -8,15 +8,18 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 
 from smtpserv import reply
 from smtpserv.message import Peer
 from smtpserv.reply import Reply
-from smtpserv.server.limits import LINGER
+from smtpserv.server.limits import LINGER, place_of
 from smtpserv.server.protocol import SMTPServerProtocol
 from smtpserv.server.receiver import House
+
+_log = Logger()
 
 #: Seconds between two looks at the deadlines.
 SWEEP: Final = 1.0
@@ -30,7 +33,7 @@ class SMTPServerFactory(Factory):
     def __init__(self, house: House) -> None:
         self.house: Final = house
         self._sessions: Final[set[SMTPServerProtocol]] = set()
-        self._hosts: Final[Counter[str]] = Counter()
+        self._places: Final[Counter[str]] = Counter()
         self._sweep: Final = LoopingCall(self._sweep_all)
         self._sweep.clock = house.clock
         self._farewell: Reply | None = None
@@ -41,10 +44,11 @@ class SMTPServerFactory(Factory):
         peer = peer_of(addr)
         refusal = self._farewell or self._no_room_for(peer)
         if refusal is not None:
+            self.house.journal.record("refused", peer=peer.host, code=refusal.code, status=refusal.status)
             return _Refusal(refusal, self.house.clock)
         protocol = SMTPServerProtocol(self.house, peer, self._ended)
         self._sessions.add(protocol)
-        self._hosts[peer.host] += 1
+        self._places[place_of(peer.host)] += 1
         if not self._sweep.running:
             self._sweep.start(SWEEP, now=False)
         return protocol
@@ -58,20 +62,25 @@ class SMTPServerFactory(Factory):
         if not self._sessions:
             return succeed(None)
         self._empty = Deferred()
-        cut = self.house.clock.callLater(deadline, self._each, SMTPServerProtocol.hang_up)
+        cut = self.house.clock.callLater(deadline, self._each, SMTPServerProtocol.hang_up, self._farewell)
         self._empty.addBoth(lambda _: cut.cancel() if cut.active() else None)
         empty = self._empty
-        self._each(SMTPServerProtocol.leave)
+        self._each(SMTPServerProtocol.leave, self._farewell)
         return empty
 
-    def _each(self, goodbye: Callable[[SMTPServerProtocol, Reply], None]) -> None:
+    def _each(self, call: Callable[..., None], fact: object) -> None:
+        """Call it for every session; one that fails at it is cut, and does not hold up the others."""
         for session in list(self._sessions):
-            goodbye(session, reply.SHUTTING_DOWN)
+            try:
+                call(session, fact)
+            except Exception:
+                _log.failure("A session failed, and is cut")
+                session.cut()
 
     def _no_room_for(self, peer: Peer) -> Reply | None:
         limits = self.house.limits
         full = len(self._sessions) >= limits.max_connections
-        if full or self._hosts[peer.host] >= limits.connections_from(peer.host):
+        if full or self._places[place_of(peer.host)] >= limits.connections_from(peer.host):
             return reply.TOO_MANY_CONNECTIONS
         return None
 
@@ -79,18 +88,17 @@ class SMTPServerFactory(Factory):
         if session not in self._sessions:
             return
         self._sessions.discard(session)
-        self._hosts[session.peer.host] -= 1
-        if not self._hosts[session.peer.host]:
-            del self._hosts[session.peer.host]
+        place = place_of(session.peer.host)
+        self._places[place] -= 1
+        if not self._places[place]:
+            del self._places[place]
         if not self._sessions:
             self._sweep.stop()
             if self._empty is not None:
                 self._empty.callback(None)
 
     def _sweep_all(self) -> None:
-        now = self.house.clock.seconds()
-        for session in list(self._sessions):
-            session.sweep(now)
+        self._each(SMTPServerProtocol.sweep, self.house.clock.seconds())
 
 
 class _Refusal(Protocol, TimeoutMixin):

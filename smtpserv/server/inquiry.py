@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from smtpserv import reply
 from smtpserv.error import SMTPError
+from smtpserv.escape import escape_controls
 from smtpserv.reply import Reply
 
 #: Takes the answer; whatever was raised has become a Reply by then.
@@ -43,9 +44,10 @@ class Inquiry:
     :param waited: called before an answer that did not come at once is used, with the time of the question.
     :param resume: called when it has been used.
     :param unwanted: takes an answer that came after its question was given up.
+    :param name: names the session in the log.
     """
 
-    __slots__ = ("_clock", "_waited", "_resume", "_unwanted", "_question")
+    __slots__ = ("_clock", "_waited", "_resume", "_unwanted", "_name", "_question")
 
     def __init__(
         self,
@@ -53,11 +55,13 @@ class Inquiry:
         waited: Callable[[float], None],
         resume: Callable[[], None],
         unwanted: Callable[[Any], None],
+        name: str = "",
     ) -> None:
         self._clock = clock
         self._waited = waited
         self._resume = resume
         self._unwanted = unwanted
+        self._name = name
         self._question: _Question | None = None
 
     @property
@@ -72,7 +76,7 @@ class Inquiry:
         except SMTPError as error:
             answer = error.reply
         except Exception:
-            answer = reply_to(Failure())
+            answer = reply_to(Failure(), self._name)
         if isinstance(answer, Awaitable):
             self._wait(as_deferred(answer), then)
         else:
@@ -86,18 +90,20 @@ class Inquiry:
         try:
             question.deferred.cancel()
         except Exception:
-            _log.failure("A canceller failed")
+            _log.failure("A canceller failed in {id}", HarmlessFailure(), id=self._name)
         if answer is not None:
             self._use(answer, question)
 
-    def expire(self, now: float, deadline: float) -> None:
-        """Give up a question that has been open too long."""
-        if self._question is not None and now - self._question.since >= deadline:
+    def expire(self, now: float, deadline: float) -> bool:
+        """Give up a question that has been open too long; whether it had."""
+        late = self._question is not None and now - self._question.since >= deadline
+        if late:
             self.give_up(reply.PROCESSING_TOO_LONG)
+        return late
 
     def _wait(self, deferred: "Deferred[Any]", then: Then) -> None:
         question = self._question = _Question(deferred, self._clock.seconds(), then)
-        deferred.addErrback(reply_to).addCallback(self._settle, question)
+        deferred.addErrback(reply_to, self._name).addCallback(self._settle, question)
         question.later = True
 
     def _settle(self, answer: Any, question: _Question) -> None:
@@ -129,13 +135,21 @@ def as_deferred(answer: Awaitable[Any]) -> "Deferred[Any]":
     return Deferred.fromCoroutine(wait())
 
 
-def reply_to(failure: Failure) -> Reply:
+class HarmlessFailure(Failure):
+    """A failure whose text may quote a peer: it is escaped, whoever writes the log."""
+
+    def getTraceback(self, *args: Any, **kwargs: Any) -> str:
+        """The traceback without control characters."""
+        return escape_controls(super().getTraceback(*args, **kwargs))
+
+
+def reply_to(failure: Failure, name: str = "") -> Reply:
     """What a peer hears of an exception. What was not raised for it to hear is for the log alone."""
     error = failure.value
     if isinstance(error, SMTPError):
         return error.reply
     if isinstance(error, CancelledError):
         return reply.LOCAL_ERROR
-    _log.failure("An answer failed", failure=failure)
+    _log.failure("An answer failed in {id}", HarmlessFailure(error), id=name)
     exhausted = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _EXHAUSTED)
     return reply.INSUFFICIENT_STORAGE if exhausted else reply.LOCAL_ERROR

@@ -47,6 +47,16 @@ class Limits:
         return self.max_connections if is_local(host) else PER_ADDRESS
 
 
+def place_of(host: str) -> str:
+    """What connections are counted by: the address, or the /64 that one IPv6 customer has to himself."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return str(ipaddress.ip_network((mapped, 64 if mapped.version == 6 else 32), strict=False))
+
+
 def is_local(host: str) -> bool:
     """Whether the peer is on this machine: a loopback address or a Unix socket."""
     try:

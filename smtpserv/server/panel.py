@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtpserv.interfaces import IRecipientPolicy, ISenderPolicy, ISessionPolicy, Verdict
+from smtpserv.reply import Reply
+from smtpserv.server.inquiry import as_deferred
 
 #: A stage's question, or None where nobody is to be asked.
 Question = Callable[..., Verdict] | None
@@ -12,7 +14,10 @@ Question = Callable[..., Verdict] | None
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One question for each stage; all policies of the stage answer it in turn, the first verdict counts."""
+    """One question for each stage; all policies of the stage answer it in turn.
+
+    One that says yes does not speak for those after it; the first no ends it.
+    """
 
     connect: Question
     hello: Question
@@ -39,12 +44,15 @@ def _in_turn(calls: list[Callable[..., Verdict]]) -> Question:
         return calls[0] if calls else None
 
     async def ask(*facts: Any) -> Any:
+        agreed = None
         for call in calls:
             verdict = call(*facts)
             if isinstance(verdict, Awaitable):
-                verdict = await verdict
-            if verdict is not None:
+                verdict = await as_deferred(verdict)
+            if isinstance(verdict, Reply) and verdict.accepted:
+                agreed = agreed or verdict
+            elif verdict is not None:
                 return verdict
-        return None
+        return agreed
 
     return ask

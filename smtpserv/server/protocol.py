@@ -77,8 +77,8 @@ class SMTPServerProtocol(Protocol):
     def sweep(self, now: float) -> None:
         """Called every second: end what lasts too long."""
         if self._closed_at is None:
-            self._conversation.sweep(now)
-            self._settled()
+            if self._conversation.sweep(now):
+                self._settled()
         elif self.transport is not None and now - self._closed_at >= LINGER:
             self.transport.abortConnection()
 
@@ -91,6 +91,13 @@ class SMTPServerProtocol(Protocol):
         """Close now, with a 421."""
         self._conversation.hang_up(farewell)
         self._settled()
+
+    def cut(self) -> None:
+        """Something of ours failed: end it without a word, and with it whatever is under way."""
+        self._conversation.abandon()
+        if self.transport is not None:
+            self.transport.abortConnection()
+        self._ended(self)
 
     def pauseProducing(self) -> None:
         """The client does not read its replies: hear it no further."""
@@ -120,9 +127,10 @@ class SMTPServerProtocol(Protocol):
         if output:
             transport.write(output)
         waiting = self._conversation.is_waiting
-        if dialogue.state is state.CLOSED or (
-            self._deaf and not (waiting and dialogue.owed == state.END_OF_DATA)
-        ):
+        # Of a client that closed its half, what it sent before may still make a message; else it is gone.
+        if self._deaf and not (waiting and (dialogue.buffered or dialogue.owed == state.END_OF_DATA)):
+            self._conversation.abandon()
+        if dialogue.state is state.CLOSED:
             self._closed_at = self._house.clock.seconds()
             transport.unregisterProducer()
             transport.loseConnection()

@@ -51,6 +51,7 @@ class Receiver:
     ) -> None:
         self.session = session
         self.messages = 0
+        self._opened: Final = house.clock.seconds()
         self._house: Final = house
         self._protection: Final = protection
         self._dialogue: Final = dialogue
@@ -64,7 +65,7 @@ class Receiver:
 
         def answer(verdict: Any) -> None:
             refusal = _refusal(verdict)
-            self._dialogue.send(refusal and reply.unwelcome(refusal))
+            self._send(refusal and reply.unwelcome(refusal))
 
         self._consult(answer, self._house.panel.connect, self.session)
 
@@ -90,7 +91,7 @@ class Receiver:
         def answer(verdict: Any) -> None:
             refusal = _refusal(verdict)
             self.session = self.session if refusal else session
-            self._dialogue.send(refusal)
+            self._send(refusal)
 
         self._consult(answer, self._house.panel.hello, session)
 
@@ -104,7 +105,14 @@ class Receiver:
         )
 
     def _answer(self, verdict: Any) -> None:
-        self._dialogue.send(_verdict(verdict))
+        self._send(_verdict(verdict))
+
+    def _send(self, answer: Reply | None) -> None:
+        if answer is not None and not answer.accepted:
+            session, verb = self.session, self._dialogue.owed
+            fields = {"id": session.id, "peer": session.peer.host, "verb": verb}
+            self._house.journal.record("refused", **fields, code=answer.code, status=answer.status)
+        self._dialogue.send(answer)
 
     def _on_data(self, event: Data) -> None:
         self.messages += 1
@@ -144,6 +152,20 @@ class Receiver:
         answer = self._reception.finished(outcome)
         self._record(self._reception, answer)
         self._dialogue.send(answer)
+
+    def record_end(self) -> None:
+        """The session is over: its line in the mail log."""
+        session, last_words = self.session, self._dialogue.last_words
+        self._house.journal.record(
+            "session",
+            id=session.id,
+            peer=session.peer.host,
+            hello=session.hello_name,
+            messages=self.messages,
+            code=last_words.code if last_words else None,
+            why=last_words.text if last_words else None,
+            seconds=self._house.clock.seconds() - self._opened,
+        )
 
     def _record(self, reception: Reception, answer: Reply) -> None:
         envelope = reception.envelope

@@ -1,5 +1,6 @@
 """The content of one message on its way to the processor: begun, written, and either finished or aborted."""
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -8,6 +9,7 @@ from smtpserv import reply
 from smtpserv.interfaces import IMessageSink
 from smtpserv.message import Envelope
 from smtpserv.reply import Reply, Results
+from smtpserv.server.inquiry import as_deferred
 
 _log = Logger()
 
@@ -80,9 +82,13 @@ def release(answer: Any) -> None:
     if not IMessageSink.providedBy(answer):
         return
     try:
-        answer.abort()
+        abort: Any = answer.abort
+        aborted = abort()
     except Exception:
         _log.failure("A sink failed to abort")
+        return
+    if isinstance(aborted, Awaitable):
+        as_deferred(aborted).addErrback(lambda failure: _log.failure("A sink failed to abort", failure))
 
 
 def checked(answer: Reply) -> Reply:

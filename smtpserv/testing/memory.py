@@ -111,6 +111,7 @@ class MemorySession:
         """Send octets; what the server had said since the last call is returned, the answer included."""
         if not self.is_closed:
             self.protocol.dataReceived(octets)
+            self.clock.advance(0)
         return self.hear()
 
     def hear(self) -> bytes:
