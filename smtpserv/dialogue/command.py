@@ -111,7 +111,8 @@ def _rcpt(argument: bytes) -> Rcpt:
 
 def _address(octets: bytes, failure: Reply) -> str:
     address = _decode(octets, failure)
-    if not address.isprintable() or not grammar.is_path_of_good_length(address):
+    unusual = len(octets) > grammar.MAX_PATH - 2 or octets.endswith(b"]")
+    if not address.isprintable() or (unusual and not grammar.is_path_of_good_length(address)):
         raise SMTPError(failure)
     return address
 

@@ -47,6 +47,8 @@ class LineReader:
         :raises SMTPError: 500, once, at the end of a line that was too long (RFC 5321 section 4.5.3.1.9).
         """
         start = self._position
+        if start >= len(self._buffer):
+            return None
         end = self._buffer.find(b"\r\n", start)
         if end < 0:
             if len(self) > self._limit:

@@ -86,9 +86,8 @@ class ServerDialogue:
 
     def take_output(self) -> bytes:
         """What is to be sent to the client now: all replies since the last call."""
-        output = b"".join(self._output)
-        self._output.clear()
-        return output
+        output, self._output = self._output, []
+        return output[0] if len(output) == 1 else b"".join(output)
 
     def next_event(self) -> Event | None:
         """What the client did next; None while a reply is owed, or more octets are needed, or it is over."""

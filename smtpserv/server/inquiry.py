@@ -47,7 +47,7 @@ class Inquiry:
     :param name: names the session in the log.
     """
 
-    __slots__ = ("_clock", "_waited", "_resume", "_unwanted", "_name", "_question")
+    __slots__ = ("_clock", "_waited", "_resume", "_unwanted", "_name", "is_open", "_question")
 
     def __init__(
         self,
@@ -62,12 +62,9 @@ class Inquiry:
         self._resume = resume
         self._unwanted = unwanted
         self._name = name
+        #: Whether an answer is still to come; looked at after each event.
+        self.is_open = False
         self._question: _Question | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an answer is still to come."""
-        return self._question is not None
 
     def ask(self, then: Then, call: Callable[..., Any], *facts: Any) -> None:
         """Call, and give what comes of it to ``then``: now if it is there, else when it is."""
@@ -77,14 +74,14 @@ class Inquiry:
             answer = error.reply
         except Exception:
             answer = reply_to(Failure(), self._name)
-        if isinstance(answer, Awaitable):
-            self._wait(as_deferred(answer), then)
-        else:
+        if answer is None or isinstance(answer, Reply) or not isinstance(answer, Awaitable):
             then(answer)
+        else:
+            self._wait(as_deferred(answer), then)
 
     def give_up(self, answer: Reply | None = None) -> None:
         """Cancel the open question; ``answer``, if there is one, stands for what it would have answered."""
-        question, self._question = self._question, None
+        question = self._close()
         if question is None:
             return
         try:
@@ -105,16 +102,22 @@ class Inquiry:
         question = self._question = _Question(deferred, self._clock.seconds(), then)
         deferred.addErrback(reply_to, self._name).addCallback(self._settle, question)
         question.later = True
+        self.is_open = self._question is not None
 
     def _settle(self, answer: Any, question: _Question) -> None:
         if self._question is not question:
             self._unwanted(answer)
             return
-        self._question = None
+        self._close()
         if question.later:
             self._use(answer, question)
         else:
             question.then(answer)
+
+    def _close(self) -> _Question | None:
+        question, self._question = self._question, None
+        self.is_open = False
+        return question
 
     def _use(self, answer: Any, question: _Question) -> None:
         self._waited(question.since)

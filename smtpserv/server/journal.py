@@ -25,7 +25,8 @@ def render_text(now: float, entries: Sequence[Entry]) -> str:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     return "".join(
         [
-            f"{stamp} {event} {' '.join([f'{key}={_word(value)}' for key, value in fields.items()])}\n"
+            f"{stamp} {event} "
+            f"{' '.join([f'{k}={v if type(v) is int else _word(v)}' for k, v in fields.items()])}\n"
             for event, fields in entries
         ]
     )

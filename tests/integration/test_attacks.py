@@ -346,7 +346,7 @@ class ProcessorTests(AttackTestCase):
         server = self.server("--processing-deadline=1", processor=f"{RECORDER}:Hanging")
         before = server.descriptors()
         self.assertEqual(self.reply_of(server)[:9], b"451 4.4.5")
-        wait_for("rest", lambda: server.descriptors() == before)
+        wait_for("rest", lambda: server.descriptors() <= before)
 
     def test_slow(self) -> None:
         """A slow processor keeps its own client waiting and no other."""
