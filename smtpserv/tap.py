@@ -3,9 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
-from logging.handlers import WatchedFileHandler
 from typing import Any, Final, NoReturn
 
 from twisted.application.service import MultiService
@@ -28,6 +26,7 @@ from smtpserv.server.factory import SMTPServerFactory
 from smtpserv.server.journal import Journal, render_json, render_text
 from smtpserv.server.limits import Limits
 from smtpserv.server.listening import Listener
+from smtpserv.server.logfile import open_log
 from smtpserv.server.panel import seat
 from smtpserv.server.receiver import House
 from smtpserv.settings import SETTINGS, Setting, read_config
@@ -243,37 +242,6 @@ def endpoint(reactor: Any, description: object) -> IStreamServerEndpoint:
     except Exception as error:
         raise StartError(f"--listen={description}: {error}") from error
     return found
-
-
-def open_log(path: str) -> Callable[[str], object]:
-    """What writes to the mail log; a file that was moved away is opened anew.
-
-    :raises StartError: when it can't be opened.
-    """
-    if path == "-":
-        return _write_to_stderr
-    try:
-        handler = WatchedFileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise StartError(f"--log={path}: {error.strerror}") from None
-
-    def write(text: str) -> None:
-        handler.reopenIfNeeded()
-        if handler.stream is not None:
-            handler.stream.write(text)
-            handler.flush()
-
-    return write
-
-
-def _write_to_stderr(text: str) -> None:
-    """A daemon's stderr goes nowhere: there the mail log is a part of twistd's."""
-    stderr = sys.__stderr__
-    if stderr is not None and not os.path.samestat(os.fstat(2), os.stat(os.devnull)):
-        stderr.write(text)
-        return
-    for line in text.splitlines():
-        _log.info("{line}", line=line)
 
 
 def make_terms(options: Options) -> Terms:

@@ -250,10 +250,16 @@ class Server:
 
     def __init__(self, processor: object, policies: Iterable[object] = (), **choices: Any) -> None:
         self.clock = Clock()
-        self.journal: list[str] = []
+        self._journal: list[str] = []
         self.factory = SMTPServerFactory(
-            memory_house(processor, self.clock, self.journal, policies, **choices)
+            memory_house(processor, self.clock, self._journal, policies, **choices)
         )
+
+    @property
+    def journal(self) -> list[str]:
+        """What the mail log has so far, as it was written."""
+        self.factory.house.journal.flush()
+        return self._journal
 
     def connect(self, host: str = "192.0.2.1", closes: bool = True) -> Client:
         """A client that was just answered; without a host one on a Unix socket."""
@@ -268,4 +274,5 @@ class Server:
     def leftovers(self) -> list[object]:
         """What is still to be called, once this turn of the reactor is over."""
         self.clock.advance(0)
+        self.factory.house.journal.flush()
         return list(self.clock.getDelayedCalls())

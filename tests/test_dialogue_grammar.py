@@ -188,7 +188,7 @@ class Parameters(SynchronousTestCase):
 
     def test_values(self) -> None:
         """Keywords come in capitals, values as sent, None where there is none."""
-        self.assertEqual(dict(parse_parameters(None)), {})
+        self.assertEqual(dict(parse_parameters(b" ")), {})
         self.assertEqual(dict(parse_parameters(b"")), {})
         self.assertEqual(dict(parse_parameters(b"  ")), {})
         self.assertEqual(

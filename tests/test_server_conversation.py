@@ -503,6 +503,7 @@ class GoodbyeTests(SynchronousTestCase):
         )
         self.assertTrue(session.ended)
         session.clock.advance(0)
+        self.assertTrue(session.journal)
         self.assertEqual(session.clock.getDelayedCalls(), [])
 
 
@@ -528,4 +529,5 @@ class FairnessTests(SynchronousTestCase):
         session.disconnect()
         self.assertTrue(session.ended)
         session.clock.advance(0)
+        self.assertTrue(session.journal)
         self.assertEqual(session.clock.getDelayedCalls(), [])

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv.error import Reject
 from smtpserv.reply import Reply
-from smtpserv.server.journal import Journal, Value, render_json, render_text
+from smtpserv.server.journal import GATHER, Journal, Value, render_json, render_text
 from smtpserv.testing import RecordingProcessor, memory_session
 from tests.server_tools import ENVELOPE, HELLO, TRANSACTION, Policy, always
 
@@ -109,15 +109,15 @@ class JournalTests(SynchronousTestCase):
         self.written: list[str] = []
         self.journal = Journal(self.clock, self.written.append, lambda now, entries: f"{list(entries)}\n")
 
-    def test_once_a_turn(self) -> None:
-        """All lines of a turn of the reactor are written together, at its end."""
+    def test_together(self) -> None:
+        """All lines of a moment are written together, at its end."""
         self.journal.record("one", a=1)
         self.journal.record("two")
         self.assertEqual((self.written, len(self.clock.getDelayedCalls())), ([], 1))
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         self.assertEqual(self.written, ["[('one', {'a': 1}), ('two', {})]\n"])
         self.journal.record("three")
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         self.assertEqual(self.written[1:], ["[('three', {})]\n"])
 
     def test_nothing_to_write(self) -> None:
@@ -129,7 +129,7 @@ class JournalTests(SynchronousTestCase):
         """Flushing writes at once, and once."""
         self.journal.record("one")
         self.journal.flush()
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         self.assertEqual(self.written, ["[('one', {})]\n"])
 
     def test_log_that_fails(self) -> None:
@@ -140,9 +140,9 @@ class JournalTests(SynchronousTestCase):
 
         journal = Journal(self.clock, full)
         journal.record("one")
-        self.assertRaises(OSError, self.clock.advance, 0)
+        self.assertRaises(OSError, self.clock.advance, GATHER)
         journal.record("two")
-        self.assertRaises(OSError, self.clock.advance, 0)
+        self.assertRaises(OSError, self.clock.advance, GATHER)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -154,7 +154,6 @@ class SessionTests(SynchronousTestCase):
         session = memory_session(RecordingProcessor([None, Reject("no")]))
         session.say(octets)
         session.disconnect()
-        session.clock.advance(0)
         return "".join(session.journal).splitlines()
 
     def test_message(self) -> None:
@@ -177,7 +176,6 @@ class SessionTests(SynchronousTestCase):
         """Why a session was ended by us is on record."""
         session = memory_session(RecordingProcessor())
         session.advance(300.0)
-        session.clock.advance(0)
         (line,) = "".join(session.journal).splitlines()
         self.assertIn(" session id=", line)
         self.assertIn('code=421 why="Idle for too long"', line)

@@ -1,7 +1,6 @@
-"""Listening, and sockets that are written to at once, with sockets and a reactor that only seem so."""
+"""Listening, with a reactor that only seems one."""
 
-import errno
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -15,156 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from smtpserv.error import StartError
-from smtpserv.server.listening import DirectServer, Listener, named
+from smtpserv.server import listening
+from smtpserv.server.listening import Listener, named
 from tests.server_tools import captured_log
-
-
-class Socket:
-    """Takes what it is told to take.
-
-    :param takes: for each ``send``, how many octets go, or the number of an error; afterwards all go.
-    """
-
-    def __init__(self, *takes: int | OSError) -> None:
-        self._takes = iter(takes)
-        self.sent = b""
-        self.sends = 0
-
-    def send(self, octets: bytes) -> int:
-        self.sends += 1
-        takes = next(self._takes, 1 << 30)
-        if isinstance(takes, OSError):
-            raise takes
-        self.sent += bytes(octets[:takes])
-        return min(takes, len(octets))
-
-    def fileno(self) -> int:
-        return -1
-
-    def setblocking(self, blocking: bool) -> None:
-        """It never blocks."""
-
-    def getsockopt(self, *facts: int) -> int:
-        return 0
-
-    def shutdown(self, how: int) -> None:
-        """It is no socket."""
-
-    def close(self) -> None:
-        """It is no socket."""
-
-
-BUSY = OSError(errno.EWOULDBLOCK, "busy")
-
-
-class Lines(Protocol):
-    """Remembers why its connection was lost."""
-
-    lost: Any = None
-
-    def connectionLost(self, reason: Any = None) -> None:
-        self.lost = reason
-
-
-class DirectServerTests(SynchronousTestCase):
-    """What is written goes at once where it can, and in order always."""
-
-    def make(self, *takes: int | OSError) -> tuple[DirectServer, Socket, MemoryReactorClock]:
-        """A connection over a socket that takes what it is told to."""
-        reactor, sock, protocol = MemoryReactorClock(), Socket(*takes), Lines()
-        connection = DirectServer(cast(Any, sock), protocol, ("192.0.2.1", 2525), cast(Any, None), 1, reactor)
-        protocol.makeConnection(connection)
-        return connection, sock, reactor
-
-    def test_at_once(self) -> None:
-        """What the kernel takes is sent before ``write`` returns, and the reactor has nothing to do."""
-        connection, sock, reactor = self.make()
-        connection.write(b"250 Ok\r\n")
-        self.assertEqual((sock.sent, sock.sends, reactor.getWriters()), (b"250 Ok\r\n", 1, []))
-
-    def test_nothing(self) -> None:
-        """Nothing is nothing."""
-        connection, sock, reactor = self.make()
-        connection.write(b"")
-        self.assertEqual((sock.sent, reactor.getWriters()), (b"", []))
-
-    def test_part(self) -> None:
-        """What the kernel does not take is queued, and goes when the reactor says so."""
-        connection, sock, reactor = self.make(3)
-        connection.write(b"250 Ok\r\n")
-        self.assertEqual((sock.sent, reactor.getWriters()), (b"250", [connection]))
-        connection.doWrite()
-        self.assertEqual((sock.sent, reactor.getWriters()), (b"250 Ok\r\n", []))
-
-    def test_busy(self) -> None:
-        """A socket that would block takes nothing, and all is queued."""
-        connection, sock, _ = self.make(BUSY)
-        connection.write(b"250 Ok\r\n")
-        self.assertEqual(sock.sent, b"")
-        connection.doWrite()
-        self.assertEqual(sock.sent, b"250 Ok\r\n")
-
-    def test_no_overtaking(self) -> None:
-        """While something is queued, nothing written later is sent before it."""
-        for takes in ((3,), (BUSY,), (3, BUSY, 4, BUSY, 1), (1, 1, 1, 1, 1)):
-            connection, sock, reactor = self.make(*takes)
-            for number in range(10):
-                connection.write(b"%d0 reply\r\n" % number)
-                if number % 3 == 2 and reactor.getWriters():
-                    connection.doWrite()
-            while reactor.getWriters():
-                connection.doWrite()
-            self.assertEqual(sock.sent, b"".join(b"%d0 reply\r\n" % number for number in range(10)), takes)
-
-    def test_direct_again(self) -> None:
-        """When the queue is empty, what is written goes at once again."""
-        connection, sock, reactor = self.make(3)
-        connection.write(b"first\r\n")
-        connection.doWrite()
-        connection.write(b"second\r\n")
-        self.assertEqual((sock.sent, reactor.getWriters()), (b"first\r\nsecond\r\n", []))
-
-    def test_sequence_keeps_its_place(self) -> None:
-        """``writeSequence`` and ``write`` keep their order as well."""
-        connection, sock, reactor = self.make(BUSY)
-        connection.writeSequence([b"a", b"b"])
-        connection.write(b"c")
-        while reactor.getWriters():
-            connection.doWrite()
-        self.assertEqual(sock.sent, b"abc")
-
-    def test_larger_than_a_send(self) -> None:
-        """What is larger than Twisted sends at a time goes whole."""
-        connection, sock, reactor = self.make()
-        octets = bytes(range(256)) * 4000
-        connection.write(octets)
-        while reactor.getWriters():
-            connection.doWrite()
-        self.assertEqual(sock.sent, octets)
-
-    def test_error(self) -> None:
-        """A broken socket does not raise: the reactor meets the error and tells the protocol in its turn."""
-        broken = OSError(errno.EPIPE, "gone")
-        connection, sock, reactor = self.make(broken, broken)
-        connection.write(b"250 Ok\r\n")
-        self.assertEqual((sock.sent, reactor.getWriters()), (b"", [connection]))
-        self.assertIsInstance(connection.doWrite(), Exception)
-
-    def test_closing(self) -> None:
-        """What is queued goes before the connection is closed; what is written after is not sent."""
-        connection, sock, _ = self.make(3)
-        connection.write(b"221 bye\r\n")
-        connection.loseConnection()
-        connection.write(b"more")
-        connection.doWrite()
-        self.assertEqual(sock.sent[:9], b"221 bye\r\n")
-
-    def test_lost(self) -> None:
-        """A connection that is lost takes nothing, and raises nothing."""
-        connection, sock, _ = self.make()
-        connection.connected = 0
-        connection.write(b"250 Ok\r\n")
-        self.assertEqual((sock.sent, sock.sends), (b"", 0))
 
 
 @implementer(IStreamServerEndpoint)
@@ -229,9 +81,12 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual([server[:2] for server in reactor.unixServers], [("/run/smtp.sock", factory)])
 
     def test_says_where(self) -> None:
-        """The log says in a line where it listens."""
+        """The log says in a line where it listens, when privileges are shed and mail is taken."""
         log = captured_log(self)
-        self.make()[0].startService()
+        listener = self.make()[0]
+        listener.privilegedStartService()
+        self.assertFalse([event for event in log if "description" in event])
+        listener.startService()
         (event,) = [event for event in log if "description" in event]
         self.assertEqual(event["description"], "tcp:8025:interface=127.0.0.1")
 
@@ -274,15 +129,16 @@ class ListenerTests(SynchronousTestCase):
         self.assertIn("Address already in use", str(error))
         self.assertNotIn("\n", str(error))
 
-    def test_tcp_ports_send_at_once(self) -> None:
-        """A TCP port makes connections that write straight to their socket; others are left alone."""
-        kinds: list[tuple[Any, Any]] = [(tcp.Server, DirectServer), (tcp.Client, tcp.Client)]
-        for kind, expected in kinds:
+    def test_tcp_ports_are_direct(self) -> None:
+        """A TCP port makes direct connections; others are left alone."""
+        made: list[object] = []
+        self.patch(listening, "make_direct", made.append)
+        for kind in (tcp.Server, tcp.Client):
             port = tcp.Port(8025, Factory(), reactor=MemoryReactorClock())
-            port.transport = kind
+            port.transport = kind  # type: ignore[assignment]
             self.patch(port, "getHost", lambda: "somewhere")
             Listener("x", Endpoint(succeed(port)), Factory()).startService()
-            self.assertIs(port.transport, expected)
+            self.assertEqual(len(made), 1)
 
     def test_slow_endpoint_is_asked_once(self) -> None:
         """An endpoint that takes its time is not asked to listen a second time in the meantime."""

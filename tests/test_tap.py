@@ -20,6 +20,7 @@ from smtpserv.dialogue.extension import BareNewlines
 from smtpserv.error import StartError
 from smtpserv.interfaces import IStreamingProcessor
 from smtpserv.server.content import CollectingProcessor
+from smtpserv.server.journal import GATHER
 from smtpserv.server.limits import Limits
 from smtpserv.settings import SETTINGS
 from smtpserv.tap import DEFAULT_LISTEN, MailService, Options, make_limits, make_service, make_terms
@@ -322,7 +323,7 @@ class ServiceTests(TapTestCase):
         path = self.file("before\n")
         self.start(self.make(f"--log={path}", "--log-format=json"))
         Client(self.reactor.tcpServers[0][1], Any).say(PREAMBLE + b".\r\n")  # type: ignore[arg-type]
-        self.reactor.advance(0)
+        self.reactor.advance(GATHER)
         with open(path, encoding="utf-8") as file:
             first, second = file
         self.assertEqual((first, '"event": "message"' in second), ("before\n", True))

@@ -59,13 +59,11 @@ def parse_command(line: bytes) -> Command:
     return row(argument)
 
 
-def parse_parameters(tail: bytes | None) -> Parameters:
+def parse_parameters(tail: bytes) -> Parameters:
     """Parse what follows a path: ``SIZE=1000 BODY=8BITMIME``; keywords in any case, each at most once.
 
     :raises SMTPError: 501 for anything else.
     """
-    if not tail:
-        return NO_PARAMETERS
     parameters: dict[str, str | None] = {}
     for part in filter(None, tail.split(b" ")):
         match = grammar.PARAMETER.fullmatch(part)
@@ -97,16 +95,16 @@ def _mail(argument: bytes) -> Mail:
     match = grammar.MAIL_ARGUMENT.fullmatch(argument)
     if match is None:
         raise SMTPError(reply.BAD_REVERSE_PATH)
-    return Mail(ReversePath(_address(match[1] or b"", reply.BAD_REVERSE_PATH), parse_parameters(match[2])))
+    address = _address(match[1] or b"", reply.BAD_REVERSE_PATH)
+    return Mail(ReversePath(address, parse_parameters(match[2]) if match[2] else NO_PARAMETERS))
 
 
 def _rcpt(argument: bytes) -> Rcpt:
     match = grammar.RCPT_ARGUMENT.fullmatch(argument)
     if match is None:
         raise SMTPError(reply.BAD_FORWARD_PATH)
-    return Rcpt(
-        ForwardPath(_address(match[1] or match[2], reply.BAD_FORWARD_PATH), parse_parameters(match[3]))
-    )
+    address = _address(match[1] or match[2], reply.BAD_FORWARD_PATH)
+    return Rcpt(ForwardPath(address, parse_parameters(match[3]) if match[3] else NO_PARAMETERS))
 
 
 def _address(octets: bytes, failure: Reply) -> str:

@@ -1,7 +1,7 @@
 """Service extensions: one row each, and the terms on which a server speaks (RFC 5321 section 2.2)."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -63,6 +63,20 @@ EXTENSIONS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is in force after a hello.
+
+    :param answer: says so to the client.
+    :param mail: every parameter that MAIL may have, and how each is checked.
+    :param rcpt: the same for RCPT.
+    """
+
+    answer: Reply
+    mail: Mapping[str, Check] = field(default_factory=dict)
+    rcpt: Mapping[str, Check] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Terms:
     """What a server offers and bears; one value for all its sessions.
@@ -85,29 +99,20 @@ class Terms:
     extensions: tuple[Extension, ...] = EXTENSIONS
 
     @cached_property
-    def hello(self) -> Mapping[str, Reply]:
-        """The answers to EHLO, which announces the extensions, and to HELO, which does not."""
+    def offers(self) -> Mapping[str, Offer]:
+        """What each greeting verb puts in force: EHLO the extensions, HELO none."""
         keywords = [f"{row.keyword} {row.argument(self)}".rstrip() for row in self.extensions]
-        return {"EHLO": reply.hello(self.hostname, keywords), "HELO": reply.hello(self.hostname)}
+        mail = {parameter: check for row in self.extensions for parameter, check in row.mail.items()}
+        rcpt = {parameter: check for row in self.extensions for parameter, check in row.rcpt.items()}
+        return {
+            "EHLO": Offer(reply.hello(self.hostname, keywords), mail, rcpt),
+            "HELO": Offer(reply.hello(self.hostname)),
+        }
 
     @cached_property
     def line_limit(self) -> int:
         """Octets of the longest command line, allowances included."""
         return self.max_line + sum(row.allowance for row in self.extensions)
-
-    @cached_property
-    def mail_parameters(self) -> Mapping[str, Check]:
-        """Every parameter that MAIL may have after EHLO."""
-        return _merged(row.mail for row in self.extensions)
-
-    @cached_property
-    def rcpt_parameters(self) -> Mapping[str, Check]:
-        """Every parameter that RCPT may have after EHLO."""
-        return _merged(row.rcpt for row in self.extensions)
-
-
-def _merged(rows: Iterable[Mapping[str, Check]]) -> Mapping[str, Check]:
-    return {keyword: check for row in rows for keyword, check in row.items()}
 
 
 def check_parameters(parameters: Parameters, permitted: Mapping[str, Check]) -> None:

@@ -142,4 +142,4 @@ def has_only_whole_newlines(octets: bytes) -> bool:
 
 
 #: Octets from which on two strides cost less than counting CRLF.
-_WORTH_A_STRIDE: Final = 4096
+_WORTH_A_STRIDE: Final = 512

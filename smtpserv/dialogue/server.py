@@ -4,17 +4,19 @@ It pauses after each event that is owed a reply until the reply is sent. So pipe
 wait in its buffer, and replies keep their order however long an answer takes.
 """
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from smtpserv import reply
 from smtpserv.dialogue import state
 from smtpserv.dialogue.budget import Budget
 from smtpserv.dialogue.command import Command, Hello, Mail, Plain, Rcpt, parse_command
 from smtpserv.dialogue.event import EndOfData, Event
-from smtpserv.dialogue.extension import Terms
+from smtpserv.dialogue.extension import Terms, check_parameters
 from smtpserv.dialogue.framing import LineReader
 from smtpserv.dialogue.transaction import Transaction
 from smtpserv.error import SMTPError
+from smtpserv.message import ReversePath
 from smtpserv.reply import Reply
 
 #: What the dialogue answers by itself.
@@ -37,6 +39,7 @@ _ACCEPTANCES: Final = {
 _GREETING: Final = Plain(state.GREETING)
 _END_OF_DATA: Final = Plain(state.END_OF_DATA)
 _NO_COMMAND: Final = Plain("")
+_NO_TRANSACTION: Final = Transaction(Terms(), ReversePath(""))
 
 
 class ServerDialogue:
@@ -49,7 +52,7 @@ class ServerDialogue:
         "state",
         "last_words",
         "_terms",
-        "_hello",
+        "_offer",
         "_input",
         "_output",
         "_owed",
@@ -62,11 +65,11 @@ class ServerDialogue:
         #: The reply that ended the session; None while it lasts, and when the client just went.
         self.last_words: Reply | None = None
         self._terms = terms
-        self._hello = Hello("", "")
+        self._offer = terms.offers["HELO"]
         self._input = LineReader(terms.line_limit)
         self._output: list[bytes] = []
         self._owed: Command | None = _GREETING
-        self._transaction = Transaction(terms, self._hello)
+        self._transaction = _NO_TRANSACTION
         self._budget = Budget(terms)
 
     @property
@@ -98,19 +101,17 @@ class ServerDialogue:
                 line = self._input.next_line()
                 if line is None:
                     return None
-                event = self._perform(parse_command(line))
+                command = parse_command(line)
+                if not state.in_order(self.state, command.verb):
+                    raise SMTPError(self._out_of_order(command))
+                event = _PERFORM[type(command)](self, command)
             except SMTPError as error:
                 self._answer(_NO_COMMAND, error.reply)
                 continue
             if event is not None:
+                self._owed = command
                 return event
         return None
-
-    def _next_of_mail_data(self) -> Event | None:
-        event = self._transaction.next_event(self._input)
-        if isinstance(event, EndOfData):
-            self._owed = _END_OF_DATA
-        return event
 
     def send(self, answer: Reply | None = None) -> None:
         """Answer the event that is owed a reply. A 421 may be sent at any time, and is the last.
@@ -129,55 +130,99 @@ class ServerDialogue:
         """The connection is gone: nothing more is read, whatever is buffered."""
         self.state = state.CLOSED
 
+    def _next_of_mail_data(self) -> Event | None:
+        event = self._transaction.next_event(self._input)
+        if type(event) is EndOfData:
+            self._owed = _END_OF_DATA
+        return event
+
+    # Each kind of command either becomes an event or is answered here and now; it raises SMTPError, with the
+    # reply, where it asks for what is not offered.
+
+    def _perform_hello(self, command: Hello) -> Event:
+        return command
+
+    def _perform_mail(self, command: Mail) -> Event:
+        path = command.reverse_path
+        if path.parameters:
+            check_parameters(path.parameters, self._offer.mail)
+            if (path.size or 0) > self._terms.max_size:
+                raise SMTPError(reply.MESSAGE_TOO_BIG)
+        if not path.address.isascii() and not path.smtputf8:
+            raise SMTPError(reply.NEEDS_SMTPUTF8)
+        return command
+
+    def _perform_rcpt(self, command: Rcpt) -> Event:
+        path, transaction = command.forward_path, self._transaction
+        transaction.attempts += 1
+        if transaction.attempts > self._terms.max_recipients:
+            raise SMTPError(reply.TOO_MANY_RECIPIENTS)
+        if path.parameters:
+            check_parameters(path.parameters, self._offer.rcpt)
+        if not path.address.isascii() and not transaction.reverse_path.smtputf8:
+            raise SMTPError(reply.NEEDS_SMTPUTF8)
+        return command
+
+    def _perform_plain(self, command: Plain) -> Event | None:
+        if command.verb == "DATA":
+            return self._transaction.data()
+        self._answer(command, _OWN_ANSWERS.get(command.verb) or reply.closing(self._terms.hostname))
+        return None
+
+    def _out_of_order(self, command: Command) -> Reply:
+        all_refused = self.state is state.MAIL and self._transaction.attempts and command.verb == "DATA"
+        return reply.NO_VALID_RECIPIENTS if all_refused else reply.OUT_OF_ORDER
+
     def _acceptance(self, command: Command) -> Reply:
         if command is _GREETING:
             return reply.greeting(self._terms.hostname)
-        return _ACCEPTANCES.get(command.verb) or self._terms.hello[command.verb]
-
-    def _perform(self, command: Command) -> Event | None:
-        """Answer what needs nobody else, or make it an event.
-
-        :raises SMTPError: for a command that may not come now, or asks for what is not offered.
-        """
-        transaction = self._transaction
-        if not state.in_order(self.state, command.verb):
-            refused = command.verb == "DATA" and transaction.attempts
-            raise SMTPError(reply.NO_VALID_RECIPIENTS if refused else reply.OUT_OF_ORDER)
-        if isinstance(command, Rcpt):
-            transaction.check_rcpt(command)
-        elif isinstance(command, Mail):
-            transaction.check_mail(command)
-        elif isinstance(command, Plain) and command.verb != "DATA":
-            self._answer(command, _OWN_ANSWERS.get(command.verb) or reply.closing(self._terms.hostname))
-            return None
-        self._owed = command
-        return transaction.data() if isinstance(command, Plain) else command
+        return _ACCEPTANCES.get(command.verb) or self._terms.offers[command.verb].answer
 
     def _answer(self, command: Command, answer: Reply) -> None:
         """Send a reply, move the table by it, and keep what the command said if it was accepted."""
         self._output.append(answer.octets)
-        before, self.state = self.state, state.next_state(self.state, command.verb, answer.code)
-        forward = answer.code < 400 and self._keep(command)
-        last = None if forward or command.verb == "RCPT" else self._budget.spend(answer)
-        if last is not None and self.state is not state.CLOSED:
-            answer = last
-            self._output.append(last.octets)
-            self.state = state.CLOSED
-        if self.state is state.CLOSED:
-            self.last_words = answer
-        elif self.state is state.READY and before is not state.READY:
-            self._transaction = Transaction(self._terms, self._hello)
+        now = self.state = state.next_state(self.state, command.verb, answer.code)
+        forward = _KEEP[type(command)](self, command) if answer.code < 400 else command.verb == "RCPT"
+        if not forward:
+            last = self._budget.spend(answer)
+            if last is not None and now is not state.CLOSED:
+                answer, now = last, state.CLOSED
+                self._output.append(last.octets)
+        if now is state.READY:
+            self._transaction = _NO_TRANSACTION
+        elif now is state.CLOSED:
+            self.state, self.last_words = now, answer
 
-    def _keep(self, command: Command) -> bool:
-        """Note what an accepted command said; whether that brings a message forward."""
-        if isinstance(command, Rcpt):
-            self._transaction.keep_rcpt(command)
-        elif isinstance(command, Mail):
-            self._transaction.keep_mail(command)
-        elif isinstance(command, Hello):
-            self._hello = command
-            self._transaction = Transaction(self._terms, command)
-            return False
-        elif command is _END_OF_DATA:
+    # What an accepted command said is kept; whether that brings a message forward.
+
+    def _keep_hello(self, command: Hello) -> bool:
+        self._offer = self._terms.offers[command.verb]
+        return False
+
+    def _keep_mail(self, command: Mail) -> bool:
+        self._transaction = Transaction(self._terms, command.reverse_path)
+        return True
+
+    def _keep_rcpt(self, command: Rcpt) -> bool:
+        self._transaction.forward_paths.append(command.forward_path)
+        return True
+
+    def _keep_plain(self, command: Plain) -> bool:
+        if command is _END_OF_DATA:
             self._budget.earn()
         return command.verb not in _OWN_ANSWERS
+
+
+_PERFORM: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], Event | None]]] = {
+    Hello: ServerDialogue._perform_hello,
+    Mail: ServerDialogue._perform_mail,
+    Rcpt: ServerDialogue._perform_rcpt,
+    Plain: ServerDialogue._perform_plain,
+}
+
+_KEEP: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], bool]]] = {
+    Hello: ServerDialogue._keep_hello,
+    Mail: ServerDialogue._keep_mail,
+    Rcpt: ServerDialogue._keep_rcpt,
+    Plain: ServerDialogue._keep_plain,
+}

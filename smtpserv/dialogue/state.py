@@ -10,12 +10,16 @@ from typing import Final
 
 
 class State:
-    """A state of the session; each is one object, compared by identity."""
+    """A state of the session; each is one object, compared by identity.
 
-    __slots__ = ("name",)
+    :ivar moves: its row of the table.
+    """
+
+    __slots__ = ("name", "moves")
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
+        self.moves: Mapping[str, Mapping[int, State]] = {}
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -49,18 +53,21 @@ TABLE: Final[Mapping[State, Mapping[str, Mapping[int, State]]]] = {
     CLOSED: {},
 }
 
+for _state, _row in TABLE.items():
+    _state.moves = _row
+
 #: The verbs that have a place in the order of things; all others may come at any time after the greeting.
 ORDERED: Final = frozenset(verb for row in TABLE.values() for verb in row)
 
 
 def in_order(state: State, verb: str) -> bool:
     """Whether the command may come now; if not, it is answered with 503 and changes nothing."""
-    return verb in TABLE[state] or (verb not in ORDERED and state is not REFUSED)
+    return verb in state.moves or (verb not in ORDERED and state is not REFUSED)
 
 
 def next_state(state: State, verb: str, code: int) -> State:
     """Where a reply to the verb leads. What the table does not list leaves the state as it is; 421 closes."""
     if code == 421:
         return CLOSED
-    row = TABLE[state].get(verb)
+    row = state.moves.get(verb)
     return row.get(code // 100, state) if row else state

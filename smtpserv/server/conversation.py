@@ -11,7 +11,7 @@ from smtpserv.message import Session, TLSFacts
 from smtpserv.reply import Reply
 from smtpserv.server.inquiry import Inquiry
 from smtpserv.server.limits import Deadlines
-from smtpserv.server.receiver import House, Receiver
+from smtpserv.server.receiver import REACTIONS, House, Receiver
 from smtpserv.server.reception import release
 
 #: States in which nothing of a message is under way.
@@ -110,7 +110,7 @@ class Conversation:
 
         A client that pipelines without end lets the others have their turn now and then.
         """
-        dialogue, inquiry, react = self.dialogue, self._inquiry, self._receiver.react
+        dialogue, inquiry, receiver = self.dialogue, self._inquiry, self._receiver
         events = 0
         while not inquiry.is_open:
             if self._farewell is not None and dialogue.state in _AT_REST:
@@ -118,7 +118,7 @@ class Conversation:
             event = dialogue.next_event()
             if event is None:
                 return None
-            react(event)
+            REACTIONS[type(event)](receiver, event)
             events += 1
             if events >= _EVENTS_A_TURN and not inquiry.is_open:
                 inquiry.ask(_go_on, deferLater, self._house.clock, 0)

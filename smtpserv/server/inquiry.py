@@ -74,7 +74,7 @@ class Inquiry:
             answer = error.reply
         except Exception:
             answer = reply_to(Failure(), self._name)
-        if answer is None or isinstance(answer, Reply) or not isinstance(answer, Awaitable):
+        if answer is None or not hasattr(answer, "__await__"):
             then(answer)
         else:
             self._wait(as_deferred(answer), then)

@@ -1,4 +1,4 @@
-"""Listening on endpoints; TCP connections send at once what can be sent at once."""
+"""Listening on endpoints."""
 
 from typing import Any, Final
 
@@ -10,39 +10,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpserv.error import StartError
+from smtpserv.server.transport import make_direct
 
 _log = Logger()
-
-
-class DirectServer(tcp.Server):
-    """A TCP connection that writes straight to its socket while nothing is queued.
-
-    Twisted queues every write and lets the reactor tell when it may go: two system calls and a turn of the
-    reactor for each reply, a third of the cost of a small message.
-    """
-
-    _queueing = False
-
-    def startWriting(self) -> None:
-        """Something is queued."""
-        self._queueing = True
-        super().startWriting()
-
-    def stopWriting(self) -> None:
-        """The queue is empty."""
-        self._queueing = False
-        super().stopWriting()
-
-    def write(self, data: bytes) -> None:
-        """Send what the kernel takes, queue the rest; what is wrong with the socket the queue finds out."""
-        if not self._queueing and not self.TLS and self.connected and not self.disconnecting:
-            try:
-                sent = self.socket.send(data)
-            except OSError:
-                sent = 0
-            data = data[sent:]
-        if data:
-            super().write(data)
 
 
 class Listener(Service):
@@ -72,10 +42,12 @@ class Listener(Service):
             raise StartError(f"--listen={self._description}: {failures[0].getErrorMessage()}")
 
     def startService(self) -> None:
-        """Bind, if that was not done with more privileges."""
+        """Bind, if that was not done with more privileges; from here on it is said to be open."""
         super().startService()
         if self._port is None:
             self.privilegedStartService()
+        assert self._port is not None
+        self._port.addCallback(self._announce)
 
     def stopService(self) -> "Deferred[None] | None":
         """Take no more connections; a port that comes only now is closed when it comes."""
@@ -88,10 +60,13 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> IListeningPort:
         if isinstance(port, tcp.Port) and port.transport is tcp.Server:
-            port.transport = DirectServer
-        _log.info(
-            "SMTP on {description}: {address}", description=self._description, address=named(port.getHost())
-        )
+            make_direct(port)
+        return port
+
+    def _announce(self, port: IListeningPort | None) -> IListeningPort | None:
+        if port is not None:
+            where = named(port.getHost())
+            _log.info("SMTP on {description}: {address}", description=self._description, address=where)
         return port
 
     def _failed(self, failure: Failure) -> None:

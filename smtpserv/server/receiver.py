@@ -69,10 +69,6 @@ class Receiver:
 
         self._consult(answer, self._house.panel.connect, self.session)
 
-    def react(self, event: Event) -> None:
-        """Lead an event to whoever decides about it."""
-        _REACTIONS[type(event)](self, event)
-
     def abort(self) -> None:
         """No more comes: the message under way, if there is one, will not be."""
         self._reception.abort()
@@ -97,12 +93,18 @@ class Receiver:
 
     def _on_mail(self, event: Mail) -> None:
         self._reverse_path = event.reverse_path
-        self._consult(self._answer, self._house.panel.sender, self.session, event.reverse_path)
+        question = self._house.panel.sender
+        if question is None:
+            self._dialogue.send()
+        else:
+            self._inquiry.ask(self._answer, question, self.session, event.reverse_path)
 
     def _on_rcpt(self, event: Rcpt) -> None:
-        self._consult(
-            self._answer, self._house.panel.recipient, self.session, self._reverse_path, event.forward_path
-        )
+        question = self._house.panel.recipient
+        if question is None:
+            self._dialogue.send()
+        else:
+            self._inquiry.ask(self._answer, question, self.session, self._reverse_path, event.forward_path)
 
     def _answer(self, verdict: Any) -> None:
         self._send(_verdict(verdict))
@@ -117,17 +119,16 @@ class Receiver:
     def _on_data(self, event: Data) -> None:
         self.messages += 1
         envelope = Envelope(f"{self.session.id}.{self.messages}", event.reverse_path, event.forward_paths)
-        reception = self._reception = Reception(envelope, self._house.clock.seconds())
+        self._reception = Reception(envelope, self._house.clock.seconds())
+        self._inquiry.ask(self._begun, self._house.processor.begin, self.session, envelope)
 
-        def answer(begun: Any) -> None:
-            refusal = reception.begun(begun)
-            if refusal is None:
-                self._deadlines.data_begins(self._house.clock.seconds())
-            else:
-                self._record(reception, refusal)
-            self._dialogue.send(refusal)
-
-        self._inquiry.ask(answer, self._house.processor.begin, self.session, envelope)
+    def _begun(self, answer: Any) -> None:
+        refusal = self._reception.begun(answer)
+        if refusal is None:
+            self._deadlines.data_begins(self._house.clock.seconds())
+        else:
+            self._record(self._reception, refusal)
+        self._dialogue.send(refusal)
 
     def _on_content(self, event: Content) -> None:
         reception = self._reception
@@ -183,7 +184,8 @@ class Receiver:
         )
 
 
-_REACTIONS: Final[Mapping[type[Event], Callable[[Receiver, Any], None]]] = {
+#: What leads an event to whoever decides about it.
+REACTIONS: Final[Mapping[type[Event], Callable[[Receiver, Any], None]]] = {
     Hello: Receiver._on_hello,
     Mail: Receiver._on_mail,
     Rcpt: Receiver._on_rcpt,

@@ -90,8 +90,8 @@ class MemorySession:
 
     def __init__(self, house: House, clock: Clock, journal: list[str], peer: Peer) -> None:
         self.clock = clock
-        #: The lines of the mail log so far.
-        self.journal = journal
+        self.house = house
+        self._journal = journal
         #: Whether the server has released everything.
         self.ended = False
         self.transport = _Transport()
@@ -101,6 +101,12 @@ class MemorySession:
 
     def _note_end(self, protocol: SMTPServerProtocol) -> None:
         self.ended = True
+
+    @property
+    def journal(self) -> list[str]:
+        """What the mail log has so far, as it was written."""
+        self.house.journal.flush()
+        return self._journal
 
     @property
     def is_closed(self) -> bool:

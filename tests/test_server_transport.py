@@ -1,0 +1,318 @@
+"""Connections that are read and written without ceremony, over sockets and a reactor that only seem so."""
+
+import errno
+import socket
+from typing import Any, cast
+
+from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from smtpserv.server.transport import AT_ONCE, DirectServer, Readers, make_direct
+
+
+class Socket:
+    """Takes what it is told to take.
+
+    :param takes: for each ``send``, how many octets go, or the number of an error; afterwards all go.
+    """
+
+    def __init__(self, *takes: int | OSError) -> None:
+        self._takes = iter(takes)
+        self.sent = b""
+        self.sends = 0
+
+    def send(self, octets: bytes) -> int:
+        self.sends += 1
+        takes = next(self._takes, 1 << 30)
+        if isinstance(takes, OSError):
+            raise takes
+        self.sent += bytes(octets[:takes])
+        return min(takes, len(octets))
+
+    def fileno(self) -> int:
+        return -1
+
+    def setblocking(self, blocking: bool) -> None:
+        """It never blocks."""
+
+    def getsockopt(self, *facts: int) -> int:
+        return 0
+
+    def shutdown(self, how: int) -> None:
+        """It is no socket."""
+
+    def close(self) -> None:
+        """It is no socket."""
+
+
+BUSY = OSError(errno.EWOULDBLOCK, "busy")
+
+
+class Lines(Protocol):
+    """Remembers why its connection was lost."""
+
+    lost: Any = None
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost = reason
+
+
+class DirectServerTests(SynchronousTestCase):
+    """What is written goes at once where it can, and in order always."""
+
+    def make(self, *takes: int | OSError) -> tuple[DirectServer, Socket, MemoryReactorClock]:
+        """A connection over a socket that takes what it is told to."""
+        reactor, sock, protocol = MemoryReactorClock(), Socket(*takes), Lines()
+        connection = DirectServer(None, sock, protocol, ("192.0.2.1", 2525), None, 1, reactor)
+        protocol.makeConnection(connection)
+        return connection, sock, reactor
+
+    def test_at_once(self) -> None:
+        """What the kernel takes is sent before ``write`` returns, and the reactor has nothing to do."""
+        connection, sock, reactor = self.make()
+        connection.write(b"250 Ok\r\n")
+        self.assertEqual((sock.sent, sock.sends, reactor.getWriters()), (b"250 Ok\r\n", 1, []))
+
+    def test_nothing(self) -> None:
+        """Nothing is nothing."""
+        connection, sock, reactor = self.make()
+        connection.write(b"")
+        self.assertEqual((sock.sent, reactor.getWriters()), (b"", []))
+
+    def test_part(self) -> None:
+        """What the kernel does not take is queued, and goes when the reactor says so."""
+        connection, sock, reactor = self.make(3)
+        connection.write(b"250 Ok\r\n")
+        self.assertEqual((sock.sent, reactor.getWriters()), (b"250", [connection]))
+        connection.doWrite()
+        self.assertEqual((sock.sent, reactor.getWriters()), (b"250 Ok\r\n", []))
+
+    def test_busy(self) -> None:
+        """A socket that would block takes nothing, and all is queued."""
+        connection, sock, _ = self.make(BUSY)
+        connection.write(b"250 Ok\r\n")
+        self.assertEqual(sock.sent, b"")
+        connection.doWrite()
+        self.assertEqual(sock.sent, b"250 Ok\r\n")
+
+    def test_no_overtaking(self) -> None:
+        """While something is queued, nothing written later is sent before it."""
+        for takes in ((3,), (BUSY,), (3, BUSY, 4, BUSY, 1), (1, 1, 1, 1, 1)):
+            connection, sock, reactor = self.make(*takes)
+            for number in range(10):
+                connection.write(b"%d0 reply\r\n" % number)
+                if number % 3 == 2 and reactor.getWriters():
+                    connection.doWrite()
+            while reactor.getWriters():
+                connection.doWrite()
+            self.assertEqual(sock.sent, b"".join(b"%d0 reply\r\n" % number for number in range(10)), takes)
+
+    def test_direct_again(self) -> None:
+        """When the queue is empty, what is written goes at once again."""
+        connection, sock, reactor = self.make(3)
+        connection.write(b"first\r\n")
+        connection.doWrite()
+        connection.write(b"second\r\n")
+        self.assertEqual((sock.sent, reactor.getWriters()), (b"first\r\nsecond\r\n", []))
+
+    def test_sequence_keeps_its_place(self) -> None:
+        """``writeSequence`` and ``write`` keep their order as well."""
+        connection, sock, reactor = self.make(BUSY)
+        connection.writeSequence([b"a", b"b"])
+        connection.write(b"c")
+        while reactor.getWriters():
+            connection.doWrite()
+        self.assertEqual(sock.sent, b"abc")
+
+    def test_larger_than_a_send(self) -> None:
+        """What is larger than Twisted sends at a time goes whole."""
+        connection, sock, reactor = self.make()
+        octets = bytes(range(256)) * 4000
+        connection.write(octets)
+        while reactor.getWriters():
+            connection.doWrite()
+        self.assertEqual(sock.sent, octets)
+
+    def test_error(self) -> None:
+        """A broken socket does not raise: the reactor meets the error and tells the protocol in its turn."""
+        broken = OSError(errno.EPIPE, "gone")
+        connection, sock, reactor = self.make(broken, broken)
+        connection.write(b"250 Ok\r\n")
+        self.assertEqual((sock.sent, reactor.getWriters()), (b"", [connection]))
+        self.assertIsInstance(connection.doWrite(), Exception)
+
+    def test_closing(self) -> None:
+        """What is queued goes before the connection is closed; what is written after is not sent."""
+        connection, sock, _ = self.make(3)
+        connection.write(b"221 bye\r\n")
+        connection.loseConnection()
+        connection.write(b"more")
+        connection.doWrite()
+        self.assertEqual(sock.sent[:9], b"221 bye\r\n")
+
+    def test_lost(self) -> None:
+        """A connection that is lost takes nothing, and raises nothing."""
+        connection, sock, _ = self.make()
+        connection.connected = 0
+        connection.write(b"250 Ok\r\n")
+        self.assertEqual((sock.sent, sock.sends), (b"", 0))
+
+
+@implementer(IHalfCloseableProtocol)
+class Listening(Protocol):
+    """Notes what it is told.
+
+    :param answer: called with what is received.
+    """
+
+    def __init__(self, answer: Any = None) -> None:
+        self.heard: list[Any] = []
+        self._answer = answer
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard.append(data)
+        if self._answer is not None:
+            self._answer()
+
+    def readConnectionLost(self) -> None:
+        self.heard.append("half")
+
+    def writeConnectionLost(self) -> None:
+        """Never."""
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.heard.append(reason.type)
+
+
+class ReadersTests(SynchronousTestCase):
+    """Many connections, one reader of the reactor; the sockets are real, and come in pairs."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.readers = Readers(self.reactor)
+
+    def connect(self, answer: Any = None) -> tuple[socket.socket, DirectServer, Listening]:
+        """A client's socket, the connection at the other end, and who hears it."""
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        self.addCleanup(near.close)
+        protocol = Listening(answer)
+        connection = DirectServer(self.readers, far, protocol, ("192.0.2.1", 2525), None, 1, self.reactor)
+        protocol.makeConnection(connection)
+        self.addCleanup(connection.connectionLost, Failure(ConnectionDone()))
+        return near, connection, protocol
+
+    def test_reads_those_that_wait(self) -> None:
+        """Each is read when there is something to be read, and no other."""
+        clients = [self.connect() for _ in range(3)]
+        clients[0][0].send(b"one")
+        clients[2][0].send(b"two")
+        self.readers.doRead()
+        self.assertEqual([protocol.heard for _, _, protocol in clients], [[b"one"], [], [b"two"]])
+
+    def test_reader_while_there_is_need(self) -> None:
+        """The reactor has one reader for all, and none when none waits."""
+        self.assertEqual(self.reactor.getReaders(), [])
+        connections = [self.connect()[1] for _ in range(3)]
+        self.assertEqual(self.reactor.getReaders(), [self.readers])
+        for connection in connections:
+            connection.pauseProducing()
+            connection.pauseProducing()
+        self.assertEqual(self.reactor.getReaders(), [])
+        connections[1].resumeProducing()
+        connections[1].resumeProducing()
+        self.assertEqual(self.reactor.getReaders(), [self.readers])
+
+    def test_paused(self) -> None:
+        """One that is paused is not read, and is read again when it resumes."""
+        client, connection, protocol = self.connect()
+        self.connect()
+        connection.pauseProducing()
+        client.send(b"one")
+        self.readers.doRead()
+        self.assertEqual(protocol.heard, [])
+        connection.resumeProducing()
+        self.readers.doRead()
+        self.assertEqual(protocol.heard, [b"one"])
+
+    def test_half_closed(self) -> None:
+        """A client that closes its half is told of as a reactor would, and read no more."""
+        client, _, protocol = self.connect()
+        client.shutdown(socket.SHUT_WR)
+        self.readers.doRead()
+        self.readers.doRead()
+        self.assertEqual((protocol.heard, self.reactor.getReaders()), (["half"], []))
+
+    def test_reset(self) -> None:
+        """One whose connection broke is told so, once."""
+        _, connection, protocol = self.connect()
+        self.patch(connection, "doRead", lambda: ConnectionLost())
+        self.connect()[0].close()
+        cast(Any, self.readers)._epoll.modify(connection.fileno(), 4)  # EPOLLOUT: it is always ready
+        self.readers.doRead()
+        self.assertEqual(protocol.heard, [ConnectionLost])
+
+    def test_failure(self) -> None:
+        """A protocol that raises loses its connection; the others are read all the same."""
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        clients = [self.connect(answer) for answer in (None, fail, None)]
+        for client, _, _ in clients:
+            client.send(b"one")
+        self.readers.doRead()
+        self.assertEqual(
+            [protocol.heard for _, _, protocol in clients], [[b"one"], [b"one", ZeroDivisionError], [b"one"]]
+        )
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_ended_by_another(self) -> None:
+        """One that another ended in the same turn is not read any more."""
+        clients: list[Any] = []
+
+        def end_all() -> None:
+            for _, connection, _ in clients:
+                connection.connectionLost(Failure(ConnectionDone()))
+
+        clients += [self.connect(end_all) for _ in range(3)]
+        for client, _, _ in clients:
+            client.send(b"one")
+        self.readers.doRead()
+        heard = [protocol.heard for _, _, protocol in clients]
+        self.assertEqual(sorted(map(len, heard)), [1, 1, 2])
+        self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_many(self) -> None:
+        """More than are read in one turn have theirs in the next."""
+        clients = [self.connect() for _ in range(AT_ONCE + 5)]
+        for client, _, _ in clients:
+            client.send(b"one")
+        self.readers.doRead()
+        self.assertEqual(sum(protocol.heard == [b"one"] for _, _, protocol in clients), AT_ONCE)
+        self.readers.doRead()
+        self.assertEqual(sum(protocol.heard == [b"one"] for _, _, protocol in clients), AT_ONCE + 5)
+
+    def test_reactor_stops(self) -> None:
+        """When the reactor lets go of its readers, all connections end."""
+        clients = [self.connect() for _ in range(3)]
+        self.readers.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual([protocol.heard for _, _, protocol in clients], [[ConnectionLost]] * 3)
+
+    def test_port(self) -> None:
+        """A port's connections share one reader; without epoll the reactor reads each."""
+        port = tcp.Port(8025, Factory(), reactor=self.reactor)
+        make_direct(port)
+        for _ in range(2):
+            near, far = socket.socketpair()
+            self.addCleanup(near.close)
+            connection = port.transport(far, Listening(), ("192.0.2.1", 2525), port, 1, self.reactor)
+            self.addCleanup(connection.connectionLost, Failure(ConnectionDone()))
+        self.assertIsInstance(connection, DirectServer)
+        self.assertEqual(len(self.reactor.getReaders()), 1)
