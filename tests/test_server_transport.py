@@ -316,3 +316,40 @@ class ReadersTests(SynchronousTestCase):
             self.addCleanup(connection.connectionLost, Failure(ConnectionDone()))
         self.assertIsInstance(connection, DirectServer)
         self.assertEqual(len(self.reactor.getReaders()), 1)
+
+    def test_closed_at_the_end_of_the_turn(self) -> None:
+        """What a protocol closes while it is read is gone when the turn is, with all that was written."""
+        clients: list[Any] = []
+
+        def close() -> None:
+            clients[0][1].write(b"221\r\n")
+            clients[0][1].loseConnection()
+            clients[0][1].loseConnection()
+            clients[0][1].write(b"more\r\n")
+            self.assertNotIn(ConnectionDone, clients[0][2].heard)
+
+        clients.append(self.connect(close))
+        clients[0][0].send(b"QUIT\r\n")
+        self.readers.doRead()
+        self.assertEqual(clients[0][2].heard, [b"QUIT\r\n", ConnectionDone])
+        self.assertEqual((clients[0][0].recv(100), clients[0][0].recv(100)), (b"221\r\n", b""))
+        self.assertEqual((self.reactor.getReaders(), self.reactor.getWriters()), ([], []))
+
+    def test_closed_while_something_is_queued(self) -> None:
+        """What is queued goes first, as the reactor lets it."""
+        clients: list[Any] = []
+
+        def close() -> None:
+            clients[0][1].write(b"x" * 5_000_000)
+            clients[0][1].loseConnection()
+
+        clients.append(self.connect(close))
+        clients[0][0].send(b"QUIT\r\n")
+        self.readers.doRead()
+        self.assertEqual((clients[0][2].heard, self.reactor.getWriters()), ([b"QUIT\r\n"], [clients[0][1]]))
+
+    def test_closed_between_turns(self) -> None:
+        """What a timer closes the reactor closes, as it always does."""
+        _, connection, protocol = self.connect()
+        connection.loseConnection()
+        self.assertEqual((protocol.heard, self.reactor.getWriters()), ([], [connection]))

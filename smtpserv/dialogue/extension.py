@@ -99,6 +99,16 @@ class Terms:
     extensions: tuple[Extension, ...] = EXTENSIONS
 
     @cached_property
+    def greeting(self) -> Reply:
+        """What is said first."""
+        return reply.greeting(self.hostname)
+
+    @cached_property
+    def closing(self) -> Reply:
+        """What is said last."""
+        return reply.closing(self.hostname)
+
+    @cached_property
     def offers(self) -> Mapping[str, Offer]:
         """What each greeting verb puts in force: EHLO the extensions, HELO none."""
         keywords = [f"{row.keyword} {row.argument(self)}".rstrip() for row in self.extensions]

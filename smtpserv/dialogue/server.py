@@ -166,7 +166,7 @@ class ServerDialogue:
     def _perform_plain(self, command: Plain) -> Event | None:
         if command.verb == "DATA":
             return self._transaction.data()
-        self._answer(command, _OWN_ANSWERS.get(command.verb) or reply.closing(self._terms.hostname))
+        self._answer(command, _OWN_ANSWERS.get(command.verb) or self._terms.closing)
         return None
 
     def _out_of_order(self, command: Command) -> Reply:
@@ -175,7 +175,7 @@ class ServerDialogue:
 
     def _acceptance(self, command: Command) -> Reply:
         if command is _GREETING:
-            return reply.greeting(self._terms.hostname)
+            return self._terms.greeting
         return _ACCEPTANCES.get(command.verb) or self._terms.offers[command.verb].answer
 
     def _answer(self, command: Command, answer: Reply) -> None:

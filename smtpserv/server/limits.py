@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from smtpserv import reply
@@ -47,6 +48,7 @@ class Limits:
         return self.max_connections if is_local(host) else PER_ADDRESS
 
 
+@lru_cache(4096)
 def place_of(host: str) -> str:
     """What connections are counted by: the address, or the /64 that one IPv6 customer has to himself."""
     try:
@@ -57,6 +59,7 @@ def place_of(host: str) -> str:
     return str(ipaddress.ip_network((mapped, 64 if mapped.version == 6 else 32), strict=False))
 
 
+@lru_cache(4096)
 def is_local(host: str) -> bool:
     """Whether the peer is on this machine: a loopback address or a Unix socket."""
     try:

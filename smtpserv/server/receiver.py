@@ -1,7 +1,7 @@
 """Deals with what the client does, in its order: asks policies and processor, answers the dialogue."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -80,9 +80,8 @@ class Receiver:
             self._inquiry.ask(then, question, *facts)
 
     def _on_hello(self, event: Hello) -> None:
-        session = replace(
-            self.session, greeting_verb=event.verb, hello_name=event.name, tls=self._protection()
-        )
+        known = self.session
+        session = Session(known.id, known.peer, event.verb, event.name, self._protection(), known.identity)
 
         def answer(verdict: Any) -> None:
             refusal = _refusal(verdict)

@@ -6,6 +6,8 @@ replies go straight to their socket.
 """
 
 import select
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet import tcp
@@ -34,6 +36,8 @@ class Readers:
         self._reactor: Final = reactor
         self._epoll: Final = select.epoll()
         self._connections: Final[dict[int, tcp.Connection]] = {}
+        #: Those that want to be closed when this turn is over; None outside of one.
+        self.closing: list[tcp.Connection] | None = None
 
     def add(self, connection: tcp.Connection) -> None:
         """Read it when it can be read."""
@@ -56,20 +60,25 @@ class Readers:
             self._reactor.removeReader(self)
 
     def doRead(self) -> None:
-        """Read those that can be read; one that fails is cut, and does not hold up the others."""
-        connections = self._connections
+        """Read those that can be read, and close those that are done."""
+        connections, closing = self._connections, []
+        self.closing = closing
         for descriptor, _ in self._epoll.poll(0, AT_ONCE):
             connection = connections.get(descriptor)
-            if connection is None:  # one that was read before it ended this one
-                continue
-            try:
-                lost: Exception | None = connection.doRead()
-            except Exception as error:
-                _log.failure("A connection failed, and is cut")
-                lost = error
-            if lost is not None:
-                self.remove(connection)
-                _end(connection, lost)
+            if connection is not None:  # else one that was read before it ended this one
+                _guarded(connection, self._read)
+        self.closing = None
+        for connection in closing:
+            if not connection.disconnected:
+                _guarded(connection, _close)
+
+    def _read(self, connection: tcp.Connection) -> None:
+        lost = connection.doRead()
+        if lost is not None:
+            self.remove(connection)
+            # As a reactor does: the peer has closed its half, or is gone.
+            half = isinstance(lost, ConnectionDone)
+            (connection.readConnectionLost if half else connection.connectionLost)(Failure(lost))
 
     def fileno(self) -> int:
         """The epoll's descriptor, which can be read when one of its connections can."""
@@ -85,12 +94,18 @@ class Readers:
         return "smtpserv"
 
 
-def _end(connection: tcp.Connection, lost: Exception) -> None:
-    """Tell a connection that its peer has closed its half, or that it is gone: as a reactor does."""
-    if isinstance(lost, ConnectionDone):
-        connection.readConnectionLost(_DONE)
-    else:
-        connection.connectionLost(Failure(lost))
+def _close(connection: tcp.Connection) -> None:
+    connection.connectionLost(_DONE)
+
+
+def _guarded(connection: tcp.Connection, call: Callable[[tcp.Connection], None]) -> None:
+    """One that fails is cut, and does not hold up the others."""
+    try:
+        call(connection)
+    except Exception as error:
+        _log.failure("A connection failed, and is cut")
+        with suppress(Exception):
+            connection.connectionLost(Failure(error))
 
 
 class DirectServer(tcp.Server):
@@ -142,6 +157,16 @@ class DirectServer(tcp.Server):
             data = data[sent:]
         if data:
             super().write(data)
+
+    def loseConnection(self) -> None:
+        """Close when everything is sent: if it is, at the end of this turn, and without another one."""
+        closing = self._readers.closing if self._readers is not None else None
+        if closing is None or self._queueing or self.TLS or self.disconnecting or not self.connected:
+            super().loseConnection()
+            return
+        self.disconnecting = True
+        self.stopReading()
+        closing.append(self)
 
 
 def make_direct(port: tcp.Port) -> None:
