@@ -61,7 +61,8 @@ class Readers:
 
     def doRead(self) -> None:
         """Read those that can be read, and close those that are done."""
-        connections, closing = self._connections, []
+        connections = self._connections
+        closing: list[tcp.Connection] = []
         self.closing = closing
         for descriptor, _ in self._epoll.poll(0, AT_ONCE):
             connection = connections.get(descriptor)
