@@ -501,7 +501,7 @@ class PolicyTests(ModuleTestCase):
 
 
 #: The policies that come with the package.
-BUILT_IN: tuple[str, ...] = ()
+BUILT_IN: tuple[str, ...] = ("rates",)
 
 
 class InstalledTests(SynchronousTestCase):

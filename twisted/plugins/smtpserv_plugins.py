@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from smtpserv.plugins import ProcessorMaker
+from smtpserv.plugins import PolicyMaker, ProcessorMaker
 
 service = ServiceMaker(
     name="smtpserv",
@@ -24,4 +24,16 @@ discard = ProcessorMaker(
     help="accepts and drops each message",
     arguments="",
     factory="smtpserv.processors.discard:DiscardProcessor",
+)
+
+rates = PolicyMaker(
+    name="rates",
+    help="refuses for now what an address or an identity does too often",
+    arguments="""\
+N/s, N/min, N/h or N/d for one limit or more; N may come at once:
+sessions=, messages=, recipients=, octets=, auth-failures=   of one address (IPv6: one /64)
+identity-messages=, identity-recipients=, identity-octets=, identity-auth-failures=   of one who authenticated
+exempt=CIDR,...   addresses that are not counted""",
+    factory="smtpserv.policy.limits:make_rates",
+    wants_reactor=True,
 )
