@@ -499,9 +499,22 @@ class PolicyTests(ModuleTestCase):
             self.assertEqual((maker.name, maker.help.count("\n"), bool(maker.help)), (name, 0, True))
         self.assertFalse(set(directory) & set(find_processors()))
 
+    def test_installed_are_made(self) -> None:
+        """They are made, and are the policies they say they are."""
+        self.patch(plugins, "entry_points", lambda group: ())
+        for description in BUILT_IN.values():
+            self.assertIsNotNone(make_policy(description, cast(Any, Reactor()), find_policies()))
+        error = self.assertRaises(StartError, make_policy, "rates:messages=1/m", REACTOR, find_policies())
+        self.assertIn("--policy=rates: messages: '1/m' is not a rate", str(error))
+
 
 #: The policies that come with the package.
-BUILT_IN: tuple[str, ...] = ("rates",)
+BUILT_IN = {
+    "rates": "rates:messages=100/h",
+    "dnsbl": "dnsbl:zone=bl.example",
+    "rdns": "rdns",
+    "greeting": "greeting:2",
+}
 
 
 class InstalledTests(SynchronousTestCase):

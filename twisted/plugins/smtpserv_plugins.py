@@ -37,3 +37,31 @@ exempt=CIDR,...   addresses that are not counted""",
     factory="smtpserv.policy.limits:make_rates",
     wants_reactor=True,
 )
+
+dnsbl = PolicyMaker(
+    name="dnsbl",
+    help="refuses clients whose address stands in a DNS block list",
+    arguments="""\
+ZONE,... or zone=ZONE,...   the lists, asked all at once
+exempt=CIDR,...             addresses that are not asked about; private ones never are""",
+    factory="smtpserv.policy.dns:make_dnsbl",
+    wants_reactor=True,
+)
+
+rdns = PolicyMaker(
+    name="rdns",
+    help="refuses clients whose address has no name in the DNS that leads back to it",
+    arguments="exempt=CIDR,...   addresses that are not asked about; private ones never are",
+    factory="smtpserv.policy.dns:make_rdns",
+    wants_reactor=True,
+)
+
+greeting = PolicyMaker(
+    name="greeting",
+    help="greets late, and refuses clients that speak before",
+    arguments="""\
+SECONDS or delay=SECONDS   the delay, up to 60 [5]
+exempt=CIDR,...            addresses that are greeted at once""",
+    factory="smtpserv.policy.greeting:make_greeting",
+    wants_reactor=True,
+)
