@@ -88,11 +88,10 @@ class ReverseNames(_AboutAddresses):
         if pointers is None:
             return None
         kind = dns.AAAA if address.version == 6 else dns.A
-        names = filter(canonical, [_name(pointer) for pointer in pointers[:_MAX_NAMES]])
+        names = filter(canonical, map(_name, pointers[:_MAX_NAMES]))
         answers = await gatherResults([self._lookup.find(kind, name) for name in names])
-        unknown = any(records is None for records in answers)
-        leads_back = any(_address(record) == address for records in answers for record in records or ())
-        return None if leads_back or unknown else reply.NO_REVERSE_NAME
+        found = {_address(record) for records in answers for record in records or ()}
+        return None if None in answers or address in found else reply.NO_REVERSE_NAME
 
 
 def _reversed(address: IPAddress) -> str:
