@@ -84,6 +84,13 @@ class IStreamingProcessor(Interface):
         """The client said DATA: give the sink that takes the content, or raise to refuse it unseen."""
 
 
+class IRelayingProcessor(Interface):
+    """Marks a processor that sends mail on to other servers.
+
+    Before it stands the rule of who may relay: only then is a recipient elsewhere accepted.
+    """
+
+
 class ISessionPolicy(Interface):
     """Decides about connections."""
 
@@ -98,6 +105,16 @@ class ISessionPolicy(Interface):
         """A client said HELO or EHLO; ``session.hello_name`` is what it calls itself."""
 
 
+class IEarlyTalkerPolicy(Interface):
+    """Decides about clients that speak before they are greeted (RFC 5321 section 3.1 lets none)."""
+
+    def spoke_early(session: Session) -> Verdict:
+        """A client sent something while the answers to ``connect`` were awaited; all of them were yes.
+
+        Called before the greeting is sent, once. A refusal is said as one of ``connect`` is.
+        """
+
+
 class ISenderPolicy(Interface):
     """Decides about reverse-paths."""
 
@@ -110,6 +127,46 @@ class IRecipientPolicy(Interface):
 
     def check_recipient(session: Session, reverse_path: ReversePath, forward_path: ForwardPath) -> Verdict:
         """A client said RCPT, in good form and order."""
+
+
+class IMessageObserver(Interface):
+    """Is told of each message what became of it, and has no say in it."""
+
+    def message_ended(session: Session, envelope: Envelope, size: int, answer: Reply) -> None:
+        """The last reply to a message was decided: to the end of its data, or to DATA if that was refused.
+
+        :param size: octets of content that were received.
+        """
+
+
+class IAuthenticationObserver(Interface):
+    """Is told of AUTH attempts that failed, and has no say in them."""
+
+    def authentication_failed(session: Session, name: str) -> None:
+        """A client's credentials were wrong.
+
+        :param name: whom it wanted to be, as it wrote it; empty where that is not known.
+        """
+
+
+class IPolicyMaker(Interface):
+    """The plug-in: makes a policy from the arguments of ``--policy=NAME:ARGS``.
+
+    Put one in a module under ``twisted/plugins/``, or name it in the entry point group
+    ``smtpserv.policies``. :class:`smtpserv.plugins.PolicyMaker` is one that needs no code.
+    """
+
+    name: str = Attribute("What ``--policy`` calls it: letters, digits and hyphens.")
+    help: str = Attribute("One line for ``--help-policies``.")
+    arguments: str = Attribute("The arguments it takes, several lines for ``--help-policy=NAME``.")
+
+    def make_policy(reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]) -> object:
+        """Make the policy; it provides one or more of the policies' interfaces, and may observe besides.
+
+        :param positional: the arguments without a name, in order.
+        :param named: the others; a hyphen in a name has become an underscore.
+        :raises smtpserv.error.StartError: for arguments that are wrong, in a line for the operator.
+        """
 
 
 class IMessageProcessorMaker(Interface):

@@ -174,6 +174,11 @@ def unknown_parameter(keyword: str) -> Reply:
     return Reply(555, f"Parameter {keyword} not recognized", "5.5.4")
 
 
+def listed(zone: str) -> Reply:
+    """The client's address stands in a DNS block list (RFC 5782)."""
+    return Reply(550, f"Your address is listed by {zone}", "5.7.1")
+
+
 def closing(hostname: str) -> Reply:
     """The answer to QUIT."""
     return Reply(221, f"{hostname} closing connection", "2.0.0")
@@ -195,6 +200,8 @@ TOO_MANY_ERRORS: Final = Reply(421, "Too many errors", "4.7.0")
 NOT_A_WEB_SERVER: Final = Reply(421, "This is a mail server", "4.7.0")
 TOO_MANY_COMMANDS: Final = Reply(421, "Too many commands without mail", "4.7.0")
 
+TOO_OFTEN: Final = Reply(450, "Too much in too short a time, try again later", "4.7.0")
+
 INSUFFICIENT_STORAGE: Final = Reply(452, "Insufficient system storage", "4.3.1")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", "4.5.3")
 LOCAL_ERROR: Final = Reply(451, "Local error in processing", "4.3.0")
@@ -212,4 +219,7 @@ BAD_REVERSE_PATH: Final = Reply(501, "Syntax error in reverse-path", "5.1.7")
 BAD_FORWARD_PATH: Final = Reply(501, "Syntax error in forward-path", "5.1.3")
 NEEDS_SMTPUTF8: Final = Reply(553, "Non-ASCII address needs SMTPUTF8", "5.6.7")
 MESSAGE_TOO_BIG: Final = Reply(552, "Message exceeds the size limit", "5.3.4")
+RELAY_DENIED: Final = Reply(550, "Relaying denied", "5.7.1")
+NO_REVERSE_NAME: Final = Reply(550, "Your address has no name that leads back to it", "5.7.25")
+SPOKE_EARLY: Final = Reply(554, "You spoke before the greeting", "5.5.0")
 BARE_NEWLINE: Final = Reply(550, "Bare CR or LF in mail data; lines end in CRLF", "5.6.0")

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from smtpserv.dialogue.extension import BareNewlines
 from smtpserv.dialogue.grammar import is_hello_name
+from smtpserv.domain import Domains
 from smtpserv.error import StartError
+from smtpserv.network import Networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,15 @@ SETTINGS: Final = (
     Setting("hostname", None, "", hostname, "NAME", "name in the greeting [the machine's]"),
     Setting("max-size", None, "33554432", number(1), "BYTES", "largest message, announced by SIZE"),
     Setting("max-recipients", None, "1000", number(100, 999999), "N", "per message, at least 100"),
+    Setting(
+        "relay-from",
+        None,
+        "127.0.0.0/8,::1",
+        Networks.parse,
+        "CIDR,...",
+        "who may relay without AUTH; unix too",
+    ),
+    Setting("relay-to", None, "", Domains.parse, "DOMAIN,...", "domains anyone may send to"),
     Setting("max-connections", None, "20000", number(1), "N", "open at once"),
     Setting(
         "max-connections-per-address",

@@ -14,18 +14,24 @@ import smtpserv
 ROOT: Final = Path(smtpserv.__file__).parent
 
 VALUES: Final = {"message", "reply"}
-BELOW: Final = VALUES | {"error", "interfaces", "escape", "settings", "tls", "metrics"}
+PLACES: Final = {"network", "domain"}
+BELOW: Final = (
+    VALUES | PLACES | {"error", "interfaces", "escape", "settings", "arguments", "trace", "tls", "metrics"}
+)
 
 #: The rooms each room may import from; rooms that are not here may import from none.
 MAY: Final[dict[str, set[str]]] = {
     "error": {"reply"},
     "interfaces": VALUES,
-    "settings": {"dialogue", "error"},
-    "plugins": {"error", "interfaces"},
+    "arguments": {"error"},
+    "trace": {"message", "network", "dialogue"},
+    "settings": PLACES | {"dialogue", "error"},
+    "maker": {"error", "interfaces"},
+    "plugins": {"error", "interfaces", "arguments", "maker"},
     "dialogue": VALUES | {"error"},
-    "server": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls"},
+    "server": VALUES | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls"},
     "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls"},
-    "policy": {"interfaces", "reply", "error", "dialogue"},
+    "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments"},
     "spool": VALUES | {"error", "interfaces"},
     "inbox": VALUES | {"error", "interfaces"},
     "compat": VALUES | {"interfaces"},

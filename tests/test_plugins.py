@@ -13,24 +13,32 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from smtpserv import interfaces, plugins
+from smtpserv.arguments import Arguments, parse_arguments, split_description
 from smtpserv.error import StartError
 from smtpserv.interfaces import (
+    IAuthenticationObserver,
+    IEarlyTalkerPolicy,
+    IMessageObserver,
     IMessageProcessor,
     IMessageProcessorMaker,
+    IPolicyMaker,
+    IRecipientPolicy,
     ISenderPolicy,
     IStreamingProcessor,
 )
+from smtpserv.maker import POLICIES
 from smtpserv.plugins import (
-    Arguments,
     Directory,
+    PolicyMaker,
     ProcessorMaker,
+    find_policies,
     find_processors,
+    make_policy,
     make_processor,
-    parse_arguments,
-    split_description,
 )
 from smtpserv.processors.debugging import DebuggingProcessor
 from smtpserv.processors.discard import DiscardProcessor
+from smtpserv.reply import Reply
 from smtpserv.testing import RecordingProcessor
 from tests.server_tools import Reactor
 
@@ -396,6 +404,117 @@ class EntryPointTests(ModuleTestCase):
         """Looking through the names loads nothing."""
         found = self.point(AssertionError("nobody wants it"))
         self.assertTrue("stranger" in found and list(found))
+
+
+@implementer(IRecipientPolicy)
+class Nobody:
+    """Refuses a recipient."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def check_recipient(self, session: object, reverse_path: object, forward_path: object) -> Reply | None:
+        """Refuse them all."""
+        return Reply(550, self.name)
+
+
+class PolicyTests(ModuleTestCase):
+    """Policies enter by the same door, with names of their own."""
+
+    def policy(self, description: str, *points: EntryPoint) -> Any:
+        """The policy of a description."""
+        return make_policy(description, REACTOR, Directory([], points, POLICIES))
+
+    def refused(self, description: str) -> str:
+        """Why it is refused."""
+        return str(self.assertRaises(StartError, self.policy, description))
+
+    def test_dotted_path(self) -> None:
+        """A class, an instance or a factory, with its arguments."""
+        self.module.Nobody, self.module.nobody = Nobody, Nobody()
+        self.assertEqual(self.policy("stranger.processors:Nobody:name=x").name, "x")
+        self.assertIs(self.policy("stranger.processors:nobody"), self.module.nobody)
+        self.assertIn(
+            "--policy=stranger.processors:Nobody: ", self.refused("stranger.processors:Nobody:colour=red")
+        )
+
+    def test_entry_point(self) -> None:
+        """A package names its policies in a group of their own, by a maker or by what is made."""
+        for found in (Nobody, PolicyMaker("x", "", "", "stranger.processors:found")):
+            self.module.found = Nobody
+            LOADED["stranger.processors:found"] = found
+            self.addCleanup(LOADED.clear)
+            point = FakePoint("nobody", "stranger.processors:found", POLICIES.group)
+            self.assertEqual(self.policy("nobody:x", point).name, "x")
+
+    def test_no_policy(self) -> None:
+        """What provides no interface of a policy is refused, and told which there are."""
+
+        @stranger(IMessageObserver)
+        class OnlyWatches:
+            def message_ended(self, session: object, envelope: object, size: int, answer: object) -> None:
+                """Watch."""
+
+        for made in (RecordingProcessor, object, lambda: None, lambda: Nobody, OnlyWatches):
+            self.module.made = made
+            message = self.refused("stranger.processors:made")
+            self.assertTrue(message.startswith("--policy=stranger.processors:made is no ISessionPolicy or "))
+            self.assertIn("IRecipientPolicy", message)
+
+    def test_missing_method(self) -> None:
+        """Each interface it says it provides it is held to, the observers' too."""
+
+        for interface, missing in (
+            (IMessageObserver, "message_ended"),
+            (IAuthenticationObserver, "authentication_failed"),
+            (ISenderPolicy, "check_sender"),
+            (IEarlyTalkerPolicy, "spoke_early"),
+        ):
+
+            @stranger(interface)
+            class Half(Nobody):
+                pass
+
+            self.module.Half = Half
+            message = self.refused("stranger.processors:Half")
+            self.assertIn(f"is no {interface.__name__}: ", message)
+            self.assertIn(missing, message)
+
+    def test_misspelt(self) -> None:
+        """A name that no policy has is told the nearest ones, and processors are none."""
+        found = Directory([PolicyMaker("rates", "", "", "x:y")], [], POLICIES)
+        error = self.assertRaises(StartError, make_policy, "rate", REACTOR, found)
+        self.assertEqual(str(error), "no policy is called 'rate'; did you mean rates?")
+        point = EntryPoint("rates", "x:y", POLICIES.group)
+        error = self.assertRaises(StartError, Directory, [found.maker("rates")], [point], POLICIES)
+        self.assertEqual(str(error), "two policies are called 'rates'")
+
+    def test_installed(self) -> None:
+        """The policies that come with the package are found, with a line of help each."""
+        self.patch(plugins, "entry_points", lambda group: ())
+        directory = find_policies()
+        for name in BUILT_IN:
+            maker = directory.maker(name)
+            self.assertTrue(verifyObject(IPolicyMaker, maker))
+            self.assertEqual((maker.name, maker.help.count("\n"), bool(maker.help)), (name, 0, True))
+        self.assertFalse(set(directory) & set(find_processors()))
+
+    def test_installed_are_made(self) -> None:
+        """They are made, and are the policies they say they are."""
+        self.patch(plugins, "entry_points", lambda group: ())
+        for description in BUILT_IN.values():
+            self.assertIsNotNone(make_policy(description, cast(Any, Reactor()), find_policies()))
+        error = self.assertRaises(StartError, make_policy, "rates:messages=1/m", REACTOR, find_policies())
+        self.assertIn("--policy=rates: messages: '1/m' is not a rate", str(error))
+
+
+#: The policies that come with the package.
+BUILT_IN = {
+    "rates": "rates:messages=100/h",
+    "dnsbl": "dnsbl:zone=bl.example",
+    "rdns": "rdns",
+    "greeting": "greeting:2",
+}
 
 
 class InstalledTests(SynchronousTestCase):

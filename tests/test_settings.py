@@ -2,13 +2,16 @@
 
 import os
 import socket
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import settings
 from smtpserv.dialogue.extension import BareNewlines
+from smtpserv.domain import Domains
 from smtpserv.error import StartError
+from smtpserv.network import Networks
 from smtpserv.settings import SETTINGS, read_config
 
 BY_NAME = {each.name: each for each in SETTINGS}
@@ -21,6 +24,12 @@ GOOD: dict[str, list[tuple[object, Any]]] = {
     "max-recipients": [("100", 100), (999999, 999999)],
     "max-connections": [("1", 1), (5, 5)],
     "max-connections-per-address": [("", None), ("1", 1), (5, 5)],
+    "relay-from": [
+        ("", Networks()),
+        ("127.0.0.0/8,::1", Networks((IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")))),
+        ("unix", Networks(unix=True)),
+    ],
+    "relay-to": [("", Domains()), ("A.example, b.example", Domains(frozenset({"a.example", "b.example"})))],
     "max-errors": [("0", 0), (5, 5)],
     "max-commands": [("1", 1)],
     "idle-timeout": [("0.5", 0.5), (300, 300.0), (1.5, 1.5), ("1e3", 1000.0)],
@@ -64,6 +73,8 @@ BAD: dict[str, list[object]] = {
     "max-recipients": [*NO_NUMBER, "99", "1000000"],
     "max-connections": [*NO_NUMBER, 0],
     "max-connections-per-address": [*NO_NUMBER[1:], 0],
+    "relay-from": ["x", "192.0.2.1/24", "0.0.0.0/0", "::/0", "*"],
+    "relay-to": ["*", "a..b", "[192.0.2.1]"],
     "max-errors": NO_NUMBER,
     "max-commands": [*NO_NUMBER, 0],
     "idle-timeout": NO_TIME,

@@ -83,6 +83,7 @@ class CommandLineTests(TapTestCase):
             "log-format": "json",
             "log": "/x",
             "processor": "a",
+            "relay-from": "192.0.2.0/24",
         }
         for each in SETTINGS:
             value = written.get(each.name, "200")
@@ -164,6 +165,7 @@ class ConfigTests(TapTestCase):
             "bare-newlines": '"allow"',
             "log-format": '"json"',
             "log": '"/x"',
+            "relay-from": '"192.0.2.0/24"',
         }
         written["processor"] = '"discard"'
         lines = "".join(f"{each.name} = {written.get(each.name, 200)}\n" for each in SETTINGS)

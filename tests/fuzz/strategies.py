@@ -61,10 +61,11 @@ LITERALS: Final = st.one_of(
 #: ``Mailbox``, in ASCII.
 MAILBOXES: Final = st.builds("{}@{}".format, local_parts(), domains() | LITERALS)
 
+#: ``Local-part`` as RFC 6531 extends it.
+WIDE_LOCAL_PARTS: Final = local_parts(_NON_ASCII)
+
 #: ``Mailbox`` as RFC 6531 extends it.
-WIDE_MAILBOXES: Final = st.builds(
-    "{}@{}".format, local_parts(_NON_ASCII), domains(_LET_DIG + _NON_ASCII) | LITERALS
-)
+WIDE_MAILBOXES: Final = st.builds("{}@{}".format, WIDE_LOCAL_PARTS, domains(_LET_DIG + _NON_ASCII) | LITERALS)
 
 #: ``A-d-l ":"``, or nothing.
 ROUTES: Final = st.lists(domains(), max_size=3).map(

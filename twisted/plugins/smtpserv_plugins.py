@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from smtpserv.plugins import ProcessorMaker
+from smtpserv.plugins import PolicyMaker, ProcessorMaker
 
 service = ServiceMaker(
     name="smtpserv",
@@ -24,4 +24,44 @@ discard = ProcessorMaker(
     help="accepts and drops each message",
     arguments="",
     factory="smtpserv.processors.discard:DiscardProcessor",
+)
+
+rates = PolicyMaker(
+    name="rates",
+    help="refuses for now what an address or an identity does too often",
+    arguments="""\
+N/s, N/min, N/h or N/d for one limit or more; N may come at once:
+sessions=, messages=, recipients=, octets=, auth-failures=   of one address (IPv6: one /64)
+identity-messages=, identity-recipients=, identity-octets=, identity-auth-failures=   of one who authenticated
+exempt=CIDR,...   addresses that are not counted""",
+    factory="smtpserv.policy.limits:make_rates",
+    wants_reactor=True,
+)
+
+dnsbl = PolicyMaker(
+    name="dnsbl",
+    help="refuses clients whose address stands in a DNS block list",
+    arguments="""\
+ZONE,... or zone=ZONE,...   the lists, asked all at once
+exempt=CIDR,...             addresses that are not asked about; private ones never are""",
+    factory="smtpserv.policy.dns:make_dnsbl",
+    wants_reactor=True,
+)
+
+rdns = PolicyMaker(
+    name="rdns",
+    help="refuses clients whose address has no name in the DNS that leads back to it",
+    arguments="exempt=CIDR,...   addresses that are not asked about; private ones never are",
+    factory="smtpserv.policy.dns:make_rdns",
+    wants_reactor=True,
+)
+
+greeting = PolicyMaker(
+    name="greeting",
+    help="greets late, and refuses clients that speak before",
+    arguments="""\
+SECONDS or delay=SECONDS   the delay, up to 60 [5]
+exempt=CIDR,...            addresses that are greeted at once""",
+    factory="smtpserv.policy.greeting:make_greeting",
+    wants_reactor=True,
 )

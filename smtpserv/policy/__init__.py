@@ -1,0 +1,1 @@
+"""Policies: who may connect, send and relay, and how often."""

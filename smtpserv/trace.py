@@ -1,0 +1,133 @@
+"""The Received field, which each server that takes a message puts above it (RFC 5321 section 4.4).
+
+What a peer said goes into it only where it keeps to the grammar; else it stands in a comment, disarmed.
+"""
+
+import re
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Final
+
+from smtpserv.dialogue.grammar import RCPT_ARGUMENT, is_address_literal
+from smtpserv.message import Envelope, Session
+from smtpserv.network import ip_address
+
+#: Characters of a line, its CRLF not counted, that a folded line should keep to (RFC 5322 section 2.1.1).
+_LINE: Final = 78
+
+# sub-domain = Let-dig [Ldh-str] ; Domain = sub-domain *("." sub-domain)
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_DOMAIN: Final = re.compile(rf"(?!.{{256}}){_LABEL}(?:\.{_LABEL})*", re.IGNORECASE | re.ASCII)
+
+# IPv4-address-literal / IPv6-address-literal ; a general one may hold what ends a comment
+_LITERAL: Final = re.compile(r"\[(?:IPv6:[0-9a-f:.]+|[0-9.]+)\]", re.IGNORECASE | re.ASCII)
+
+# Atom = 1*atext
+_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", re.ASCII)
+
+#: What may not stand in a comment.
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:-]")
+
+#: Characters of a comment's longest word.
+_MAX_WORD: Final = 255
+
+
+def received_field(session: Session, envelope: Envelope, hostname: str, now: datetime) -> bytes:
+    """The field for one message, folded, its last CRLF included.
+
+    It is ASCII, unless the client asked for SMTPUTF8 (RFC 6531 section 3.7.3).
+
+    :param hostname: our name, a domain or an address literal.
+    :param now: when the message came; it is told in the local zone.
+    """
+    words = [
+        *_from(session),
+        *_by(hostname),
+        *("with", protocol(session, envelope)),
+        *_protection(session),
+        *("id", _id(envelope.id, hostname)),
+        *_for(envelope),
+    ]
+    words[-1] += ";"
+    return _fold(["Received:", *words, *format_datetime(now.astimezone()).split(" ")]).encode("utf-8")
+
+
+def protocol(session: Session, envelope: Envelope) -> str:
+    """The ``with`` name of a message: one of RFC 3848, or under SMTPUTF8 one of RFC 6531 section 4.3."""
+    name = session.protocol
+    return f"UTF8{name.removeprefix('E')}" if envelope.smtputf8 else name
+
+
+def address_literal(host: str) -> str | None:
+    """The peer's address in brackets (RFC 5321 section 4.1.3); None for a Unix socket."""
+    address = ip_address(host)
+    if address is None:
+        return None
+    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
+
+
+# From-domain = "FROM" FWS Extended-Domain ; By-domain = CFWS "BY" FWS Extended-Domain
+# Extended-Domain = Domain / ( Domain FWS "(" TCP-info ")" ) / ( address-literal FWS "(" TCP-info ")" )
+# TCP-info = address-literal / ( Domain FWS address-literal )
+def _from(session: Session) -> list[str]:
+    peer, name = address_literal(session.peer.host), session.hello_name
+    if _is_name(name):
+        return ["from", *_extended(name, peer)]
+    aside = [f"({session.greeting_verb or 'HELO'}", f"{_disarmed(name)})"] if name else []
+    return ["from", *_extended(peer or "localhost", peer), *aside]
+
+
+def _by(hostname: str) -> list[str]:
+    return ["by", *_extended(hostname if _is_name(hostname) else _disarmed(hostname), None)]
+
+
+def _extended(name: str, literal: str | None) -> list[str]:
+    literal = literal or (name if name.startswith("[") else None)
+    return [name, f"({literal})"] if literal else [name]
+
+
+def _is_name(name: str) -> bool:
+    if _LITERAL.fullmatch(name):
+        return is_address_literal(name)
+    return _DOMAIN.fullmatch(name) is not None
+
+
+def _disarmed(text: str) -> str:
+    return _UNSAFE.sub("?", text[:_MAX_WORD])
+
+
+def _protection(session: Session) -> list[str]:
+    """A comment: the clauses of RFC 5321 have no room for it."""
+    if session.tls is None:
+        return []
+    words = ["(using", _disarmed(session.tls.version)]
+    words += ["with", "cipher", _disarmed(session.tls.cipher)] if session.tls.cipher else []
+    return [*words[:-1], f"{words[-1]})"]
+
+
+# ID = CFWS "ID" FWS ( Atom / msg-id ) ; our ids have a dot in them, which no Atom may have
+def _id(id: str, hostname: str) -> str:
+    return (
+        id if _ATOM.fullmatch(id) else f"<{_disarmed(id)}@{hostname if _is_name(hostname) else 'localhost'}>"
+    )
+
+
+# For = CFWS "FOR" FWS ( Path / Mailbox ) ; of several recipients none may learn of another (section 7.6)
+def _for(envelope: Envelope) -> list[str]:
+    if len(envelope.forward_paths) != 1:
+        return []
+    address = envelope.forward_paths[0].address
+    if not address.isprintable() or not (address.isascii() or envelope.smtputf8):
+        return []
+    match = RCPT_ARGUMENT.fullmatch(f"TO:<{address}>".encode())
+    return ["for", f"<{address}>"] if match and match[1] == address.encode() else []
+
+
+def _fold(words: list[str]) -> str:
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) <= _LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"\t{word}")
+    return "\r\n".join([*lines, ""])
