@@ -106,7 +106,7 @@ class Entrance:
         return lambda factory: ProxiedFactory(factory, trusts, self._reactor), rest
 
     def _secured(self, rest: str) -> tuple[Layer, str]:
-        """``PORT[:path=PATH]`` and what ``tcp:`` takes; or ``PATH:PORT``, Twisted's own form, for IPv6 too."""
+        """``PORT[:path=PATH]`` and what ``tcp:`` takes; or Twisted's ``PATH:PORT``, for IPv6 too."""
         fields = _FIELD.findall(rest)
         kind = "tcp"
         if not fields[0].isdigit():
