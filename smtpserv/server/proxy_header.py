@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 from smtpserv.message import Peer
@@ -24,20 +24,17 @@ _FIXED: Final = struct.Struct("!12sBBH")
 _LOCAL: Final = 0x20
 _PROXY: Final = 0x21
 
-#: Of which a line may tell: addresses are written as RFC 4291 and inet_pton(3) have it (2.1).
-_LINE_FAMILIES: Final[Mapping[str, type[IPv4Address] | type[IPv6Address]]] = {
-    "TCP4": IPv4Address,
-    "TCP6": IPv6Address,
-}
+#: The families of which a line may tell (2.1).
+_LINE_FAMILIES: Final[Mapping[str, int]] = {"TCP4": AF_INET, "TCP6": AF_INET6}
 _UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: .*)?", re.DOTALL)
 _PORT: Final = re.compile("0|[1-9][0-9]{0,4}", re.ASCII)
 
-#: Of which a block may tell: TCP over IPv4 and IPv6 (2.2). The rest is an unspecified protocol and a Unix
-#: socket, whose client is at home with the proxy. Datagrams bring no mail.
-_BLOCK_FAMILIES: Final[Mapping[int, tuple[struct.Struct, type[IPv4Address] | type[IPv6Address] | None]]] = {
+#: The families of which a block may tell (2.2): none, TCP over IPv4 and IPv6, and Unix sockets, whose client
+#: is at home with the proxy. Datagrams bring no mail.
+_BLOCK_FAMILIES: Final[Mapping[int, tuple[struct.Struct, int | None]]] = {
     0x00: (struct.Struct(""), None),
-    0x11: (struct.Struct("!4s4sHH"), IPv4Address),
-    0x21: (struct.Struct("!16s16sHH"), IPv6Address),
+    0x11: (struct.Struct("!4s4sHH"), AF_INET),
+    0x21: (struct.Struct("!16s16sHH"), AF_INET6),
     0x31: (struct.Struct("!108s108s"), None),
 }
 
@@ -98,14 +95,13 @@ def _line_peer(fields: list[str]) -> Peer:
     :raises ProxyError: when one is not.
     """
     try:
-        _, family, source, destination, source_port, destination_port = fields
-        kind = _LINE_FAMILIES[family]
-        peer, _ = Peer(str(kind(source)), _port(source_port)), (kind(destination), _port(destination_port))
-    except (LookupError, ValueError):
+        _, name, source, destination, source_port, destination_port = fields
+        family = _LINE_FAMILIES[name]
+        inet_pton(family, destination)
+        _port(destination_port)
+        return Peer(inet_ntop(family, inet_pton(family, source)), _port(source_port))
+    except (LookupError, ValueError, OSError):
         raise ProxyError("not the fields of a line") from None
-    if "%" in peer.host:
-        raise ProxyError("an address with a zone")
-    return peer
 
 
 def _port(written: str) -> int:
@@ -122,16 +118,16 @@ def _read_block(octets: bytes) -> Proxied | None:
     _, command, family, length = _FIXED.unpack_from(octets)
     if command not in (_LOCAL, _PROXY) or length > MAX_BLOCK:
         raise ProxyError("not version 2, no command of it, or too long")
-    layout, address = _BLOCK_FAMILIES.get(family if command == _PROXY else 0, (None, None))
+    layout, kind = _BLOCK_FAMILIES.get(family if command == _PROXY else 0, (None, None))
     if layout is None or length < layout.size:
         raise ProxyError("an unknown family, or an address cut short")
     if len(octets) < _FIXED.size + length:
         return None
     rest = octets[_FIXED.size + length :]
-    if address is None:
+    if kind is None:
         return Proxied(None, rest)
     source, _, port, _ = layout.unpack_from(octets, _FIXED.size)
-    return Proxied(Peer(str(address(source)), port), rest)
+    return Proxied(Peer(inet_ntop(kind, source), port), rest)
 
 
 _FORMS: Final[tuple[tuple[bytes, Callable[[bytes], Proxied | None]], ...]] = (
