@@ -1,5 +1,6 @@
 """Certificates for tests, made on the spot, and a client that shakes hands in memory."""
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpserv.tls import Certificates
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -144,3 +149,31 @@ def carry(end: SSL.Connection, other: SSL.Connection) -> None:
     """Bring what one says to the other."""
     with suppress(SSL.WantReadError):
         other.bio_write(end.bio_read(1 << 16))
+
+
+class CertificatesCase(SynchronousTestCase):
+    """A folder of PEM files."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.folder = self.mktemp()
+        os.mkdir(self.folder)
+        self.writes = 0
+
+    def write(self, name: str, *pieces: bytes) -> str:
+        """A file in the folder; its time is another with each write."""
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            file.writelines(pieces)
+        self.writes += 1
+        os.utime(path, ns=(self.writes, self.writes))
+        return path
+
+    def certificates(self, path: str = "", client_ca: str | None = None) -> Certificates:
+        """Of the whole folder, or of one file."""
+        return Certificates(path or self.folder, self.clock, client_ca)
+
+    def shown(self, certificates: Certificates, name: str = "") -> x509.Certificate:
+        """What a client that comes two seconds later is shown."""
+        self.clock.advance(2)
+        return Handshake(certificates, name).shown
