@@ -32,10 +32,18 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class TLSFacts:
-    """What protects the connection, as the TLS library names it: ``TLSv1.3``, ``TLS_AES_256_GCM_SHA384``."""
+    """What protects the connection, as the TLS library names it: ``TLSv1.3``, ``TLS_AES_256_GCM_SHA384``.
+
+    :param server_name: what the client called us (SNI), as sent; empty when it did not.
+    :param client_name: whom the client's certificate names, None without one that was found good.
+    :param channel_binding: the ``tls-exporter`` of RFC 9266, 32 octets; empty before TLS 1.3.
+    """
 
     version: str
     cipher: str
+    server_name: str = ""
+    client_name: str | None = None
+    channel_binding: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
