@@ -32,10 +32,18 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class TLSFacts:
-    """What protects the connection, as the TLS library names it: ``TLSv1.3``, ``TLS_AES_256_GCM_SHA384``."""
+    """What protects the connection, as the TLS library names it: ``TLSv1.3``, ``TLS_AES_256_GCM_SHA384``.
+
+    :param server_name: the name that the client asked for (SNI); empty when it asked for none.
+    :param client_name: whom the verified certificate of the client names; None without one.
+    :param channel_binding: the ``tls-exporter`` octets of RFC 9266; empty where there are none.
+    """
 
     version: str
     cipher: str
+    server_name: str = ""
+    client_name: str | None = None
+    channel_binding: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

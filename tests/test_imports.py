@@ -25,7 +25,7 @@ MAY: Final[dict[str, set[str]]] = {
     "dialogue": VALUES | {"error"},
     "server": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls"},
     "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls"},
-    "policy": {"interfaces", "reply", "error", "dialogue"},
+    "policy": VALUES | {"interfaces", "error", "dialogue", "escape"},
     "spool": VALUES | {"error", "interfaces"},
     "inbox": VALUES | {"error", "interfaces"},
     "compat": VALUES | {"interfaces"},
