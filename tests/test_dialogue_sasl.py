@@ -88,7 +88,8 @@ class ParseTests(SynchronousTestCase):
 
     def refused(self, parse: Callable[[bytes], object], octets: bytes) -> int:
         """The code of the reply to octets that are not taken."""
-        return self.assertRaises(SMTPError, parse, octets).reply.code
+        error: SMTPError = self.assertRaises(SMTPError, parse, octets)
+        return error.reply.code
 
     def test_plain(self) -> None:
         """RFC 4616: the examples, and UTF-8 in each part."""

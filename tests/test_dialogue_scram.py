@@ -1,9 +1,11 @@
 """SCRAM-SHA-256: RFC 7677's example, another implementation's client, and clients that cheat."""
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from hashlib import pbkdf2_hmac, sha256
+from hmac import digest
 from typing import Any
 
-import scramp
+import scramp  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -142,10 +144,6 @@ class BindingTests(SynchronousTestCase):
 
     def final(self, play: Play, binding: bytes) -> object:
         """Finish an exchange as a client that sees this binding."""
-        from base64 import b64encode
-        from hashlib import pbkdf2_hmac, sha256
-        from hmac import digest
-
         said = play.send(SECRET).said
         assert isinstance(said, bytes)
         bound = b64encode(b"p=tls-exporter,," + binding)

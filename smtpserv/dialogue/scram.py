@@ -4,7 +4,8 @@ The names of the values are those of RFC 5802 section 3.
 """
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from dataclasses import dataclass, field
 from hashlib import pbkdf2_hmac, sha256
 from hmac import compare_digest
@@ -44,7 +45,7 @@ class ScramSecret:
         if match is None:
             raise ValueError("no SCRAM-SHA-256 secret")
         try:
-            salt, stored_key, server_key = (b64decode(match[at], validate=True) for at in (2, 3, 4))
+            salt, stored_key, server_key = (a2b_base64(match[at], strict_mode=True) for at in (2, 3, 4))
         except ValueError:
             raise ValueError("no SCRAM-SHA-256 secret") from None
         if not (salt and len(stored_key) == len(server_key) == 32):
@@ -146,7 +147,7 @@ def _same(said: str, expected: str) -> bool:
 def _is_proof(secret: ScramSecret, signed: bytes, proof: str) -> bool:
     """Whether the proof was made with a ClientKey whose hash is the StoredKey (RFC 5802 section 3)."""
     try:
-        octets = b64decode(proof, validate=True)
+        octets = a2b_base64(proof, strict_mode=True)
     except ValueError:
         raise malformed() from None
     signature = hmac(secret.stored_key, signed, "sha256")

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from twisted.cred.checkers import (
-    FilePasswordDB,
     ICredentialsChecker,
     InMemoryUsernamePasswordDatabaseDontUse,
 )
@@ -43,9 +42,9 @@ def make_checker(description: str) -> ICredentialsChecker:
         known = ", ".join(sorted(each.authType for each in findCheckerFactories()))
         raise StartError(f"--auth: no checker is called {kind!r}; there are: {known}") from None
     try:
+        if kind == "file" and arguments:
+            open(arguments, "rb").close()  # Twisted's own checker begins without its file
         checker: ICredentialsChecker = factory.generateChecker(arguments)
-        if isinstance(checker, FilePasswordDB):
-            open(checker.filename, "rb").close()
     except StartError as error:
         raise StartError(f"--auth={kind}: {error}") from None
     except OSError as error:
