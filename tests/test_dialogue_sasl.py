@@ -12,6 +12,7 @@ from smtpserv.dialogue.mechanism import Channel, Mechanism
 from smtpserv.dialogue.sasl import Digest, Password, Token
 from smtpserv.dialogue.saslprep import saslprep
 from smtpserv.error import SMTPError
+from tests.fuzz import examples
 
 CHANNEL = Channel("mail.example", "1896.697170952")
 BAD = SMTPError(reply.WRONG_CREDENTIALS)
@@ -72,6 +73,7 @@ class SASLprepTests(SynchronousTestCase):
             with self.assertRaises(ValueError):
                 saslprep(text)
 
+    @examples(100)
     @given(st.text(max_size=20))
     def test_twice(self, text: str) -> None:
         """What is prepared stays as it is, as long as Unicode 3.2 knows every character."""
@@ -173,6 +175,7 @@ class ParseTests(SynchronousTestCase):
         ):
             self.assertNotIn("hush", repr(value))
 
+    @examples(100)
     @given(st.binary(max_size=60))
     def test_anything(self, octets: bytes) -> None:
         """Whatever is said is parsed or refused, and never anything else."""

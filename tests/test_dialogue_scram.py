@@ -15,6 +15,7 @@ from smtpserv.dialogue.mechanism import Channel
 from smtpserv.dialogue.sasl import SecretOf
 from smtpserv.dialogue.scram import ScramSecret, scram, scram_plus
 from smtpserv.error import SMTPError
+from tests.fuzz import examples
 from tests.test_dialogue_sasl import Play
 
 SALT = b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
@@ -80,6 +81,7 @@ class ExampleTests(SynchronousTestCase):
             client = Client("user", "pencil", header=b"n,a=" + authzid + b",")
             self.assertEqual(client.talk(scram, CHANNEL, SECRET), code or ("identity", "user"))
 
+    @examples(100)
     @given(st.binary(max_size=60))
     def test_anything(self, octets: bytes) -> None:
         """Whatever is said is answered or refused."""

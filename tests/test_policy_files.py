@@ -34,7 +34,7 @@ class Case(SynchronousTestCase):
     """Files of users."""
 
     def setUp(self) -> None:
-        self.path = self.mktemp()
+        self.path: str = self.mktemp()
 
     def write(self, *lines: str, encoding: str = "utf-8") -> str:
         """Replace the file, as an editor does."""
@@ -46,7 +46,8 @@ class Case(SynchronousTestCase):
     def check(self, checker: Any, username: str, password: str) -> object:
         """The identity, or None for one that is refused."""
         answer = checker.requestAvatarId(PasswordCredentials(Password(username, password)))
-        if isinstance(found := self.outcome(answer), bytes):
+        found = self.outcome(answer)
+        if isinstance(found, bytes):
             return found.decode()
         self.assertIs(found, UnauthorizedLogin)
         return None

@@ -4,8 +4,7 @@ The names of the values are those of RFC 5802 section 3.
 """
 
 import re
-from base64 import b64encode
-from binascii import a2b_base64
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from hashlib import pbkdf2_hmac, sha256
 from hmac import compare_digest
@@ -44,10 +43,7 @@ class ScramSecret:
         match = _STORED.fullmatch(text)
         if match is None:
             raise ValueError("no SCRAM-SHA-256 secret")
-        try:
-            salt, stored_key, server_key = (a2b_base64(match[at], strict_mode=True) for at in (2, 3, 4))
-        except ValueError:
-            raise ValueError("no SCRAM-SHA-256 secret") from None
+        salt, stored_key, server_key = (b64decode(match[at]) for at in (2, 3, 4))
         if not (salt and len(stored_key) == len(server_key) == 32):
             raise ValueError("no SCRAM-SHA-256 secret")
         return cls(int(match[1]), salt, stored_key, server_key)
@@ -69,7 +65,8 @@ class ScramSecret:
         return ScramSecret(self.iterations, salt[: len(self.salt)], stored_key, server_key)
 
 
-_STORED: Final = re.compile(r"SCRAM-SHA-256\$([1-9][0-9]{0,8}):([^$:]+)\$([^$:]+):([^$:]+)")
+_BASE64: Final = r"((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)"
+_STORED: Final = re.compile(rf"SCRAM-SHA-256\$([1-9][0-9]{{0,8}}):{_BASE64}\${_BASE64}:{_BASE64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ _CLIENT_FIRST: Final = re.compile(
 )
 
 # client-final-message = "c=" base64 "," "r=" nonce ["," extensions] "," "p=" base64
-_CLIENT_FINAL: Final = re.compile(r"(c=([^,]+),r=([^,]+)(?:,[A-Za-z]=[^,\0]+)*),p=([A-Za-z0-9+/]+=*)")
+_CLIENT_FINAL: Final = re.compile(rf"(c=([^,]+),r=([^,]+)(?:,[A-Za-z]=[^,\0]+)*),p={_BASE64}")
 
 
 def scram(channel: Channel) -> Steps:
@@ -146,10 +143,7 @@ def _same(said: str, expected: str) -> bool:
 
 def _is_proof(secret: ScramSecret, signed: bytes, proof: str) -> bool:
     """Whether the proof was made with a ClientKey whose hash is the StoredKey (RFC 5802 section 3)."""
-    try:
-        octets = a2b_base64(proof, strict_mode=True)
-    except ValueError:
-        raise malformed() from None
+    octets = b64decode(proof)
     signature = hmac(secret.stored_key, signed, "sha256")
     if len(octets) != len(signature):
         raise malformed()
