@@ -144,12 +144,12 @@ class ClientTests(SynchronousTestCase):
 class BindingTests(SynchronousTestCase):
     """Channel binding (RFC 5802 section 6, RFC 9266)."""
 
-    def final(self, play: Play, binding: bytes) -> object:
+    def final(self, play: Play, binding: bytes, more_nonce: bytes = b"") -> object:
         """Finish an exchange as a client that sees this binding."""
         said = play.send(SECRET).said
         assert isinstance(said, bytes)
         bound = b64encode(b"p=tls-exporter,," + binding)
-        unproved = b"c=" + bound + b"," + said.split(b",")[0]
+        unproved = b"c=" + bound + b"," + said.split(b",")[0] + more_nonce
         client_key = digest(pbkdf2_hmac("sha256", b"pencil", SALT, 4096), b"Client Key", "sha256")
         signed = b",".join((TLS_EXPORTER[len(b"p=tls-exporter,,") :], said, unproved))
         signature = digest(sha256(client_key).digest(), signed, "sha256")
@@ -161,6 +161,11 @@ class BindingTests(SynchronousTestCase):
         for binding, expected in ((BOUND.binding, bytes), (b"\x08" * 32, reply.Reply), (b"", reply.Reply)):
             said = self.final(Play(scram_plus, BOUND).send(TLS_EXPORTER), binding)
             self.assertIsInstance(said, expected)
+
+    def test_other_nonce(self) -> None:
+        """A proof is over the whole nonce, and over nothing more."""
+        play = Play(scram_plus, BOUND).send(TLS_EXPORTER)
+        self.assertEqual(self.final(play, BOUND.binding, b"x"), reply.WRONG_CREDENTIALS)
 
     def test_other_kinds(self) -> None:
         """-PLUS without a binding, or with one of another kind, is refused."""

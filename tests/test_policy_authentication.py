@@ -413,4 +413,4 @@ class PenaltyTests(Case):
         counts = [penalties._count(name) for name in ("a", "a", "b", "c", "a", "d", "b")]
         self.assertEqual(counts, [1, 2, 1, 1, 3, 1, 1])
         self.clock.advance(3601)
-        self.assertEqual([penalties._count(name) for name in ("e", "a", "e")], [1, 1, 2])
+        self.assertEqual([penalties._count(name) for name in ("e", "b", "e")], [1, 1, 2])
