@@ -27,16 +27,18 @@ def saslprep(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    # Mapping (RFC 4013 section 2.1) and normalization (2.2).
-    kept = [
-        " " if stringprep.in_table_c12(char) else char for char in text if not stringprep.in_table_b1(char)
-    ]
-    prepared = ucd_3_2_0.normalize("NFKC", "".join(kept))
+    prepared = ucd_3_2_0.normalize("NFKC", _mapped(text))
     if any(in_table(char) for char in prepared for in_table in _PROHIBITED):
         raise ValueError("a prohibited character")
     if any(map(stringprep.in_table_d1, prepared)) and not _runs_right_to_left(prepared):
         raise ValueError("directions mixed")
     return prepared
+
+
+def _mapped(text: str) -> str:
+    """Every space as a space, and nothing for what is commonly mapped to nothing (RFC 4013 section 2.1)."""
+    kept = [char for char in text if not stringprep.in_table_b1(char)]
+    return "".join([" " if stringprep.in_table_c12(char) else char for char in kept])
 
 
 def _runs_right_to_left(text: str) -> bool:
