@@ -198,6 +198,7 @@ SESSION_TOO_LONG: Final = Reply(421, "Session lasted too long, connect again", "
 DATA_TOO_SLOW: Final = Reply(421, "Mail data came too slowly", "4.4.2")
 TOO_MANY_ERRORS: Final = Reply(421, "Too many errors", "4.7.0")
 NOT_A_WEB_SERVER: Final = Reply(421, "This is a mail server", "4.7.0")
+TOO_MANY_AUTHENTICATIONS: Final = Reply(421, "Too many failed authentications", "4.7.0")
 TOO_MANY_COMMANDS: Final = Reply(421, "Too many commands without mail", "4.7.0")
 
 TOO_OFTEN: Final = Reply(450, "Too much in too short a time, try again later", "4.7.0")
@@ -206,6 +207,14 @@ INSUFFICIENT_STORAGE: Final = Reply(452, "Insufficient system storage", "4.3.1")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", "4.5.3")
 LOCAL_ERROR: Final = Reply(451, "Local error in processing", "4.3.0")
 PROCESSING_TOO_LONG: Final = Reply(451, "Processing took too long", "4.4.5")
+
+# RFC 4954 sections 4 and 6
+BAD_RESPONSE: Final = Reply(501, "Malformed authentication response", "5.5.2")
+NO_INITIAL_RESPONSE: Final = Reply(501, "This mechanism has no initial response", "5.7.0")
+UNKNOWN_MECHANISM: Final = Reply(504, "Authentication mechanism not offered", "5.5.4")
+WRONG_CREDENTIALS: Final = Reply(535, "Authentication credentials invalid", "5.7.8")
+MECHANISM_NEEDS_TLS: Final = Reply(538, "Encryption required for this mechanism", "5.7.11")
+AUTHENTICATION_FAILED: Final = Reply(454, "Temporary authentication failure", "4.7.0")
 
 LINE_TOO_LONG: Final = Reply(500, "Line too long", "5.5.2")
 UNKNOWN_COMMAND: Final = Reply(500, "Command not recognized", "5.5.2")

@@ -31,7 +31,7 @@ MAY: Final[dict[str, set[str]]] = {
     "dialogue": VALUES | {"error"},
     "server": VALUES | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls"},
     "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls"},
-    "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments"},
+    "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments", "escape"},
     "spool": VALUES | {"error", "interfaces"},
     "inbox": VALUES | {"error", "interfaces"},
     "compat": VALUES | {"interfaces"},

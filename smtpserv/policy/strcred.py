@@ -1,0 +1,32 @@
+"""How ``--auth`` finds our checkers: twisted.cred's plugins, made from the arguments alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import ICheckerFactory
+from twisted.internet.threads import deferToThread
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+
+@implementer(IPlugin, ICheckerFactory)
+@dataclass(frozen=True)
+class FileCheckerFactory:
+    """Makes a checker of a file's path; the checker works in the reactor's threads."""
+
+    # The names are those of ICheckerFactory.
+    authType: str
+    authHelp: str
+    argStringFormat: str
+    checker: Callable[[str, Any], ICredentialsChecker]
+    credentialInterfaces = (IUsernamePassword,)
+
+    def generateChecker(self, argstring: str) -> ICredentialsChecker:
+        """Make it.
+
+        :raises smtpserv.error.StartError: for a file that can't be read, or a line that is broken.
+        """
+        return self.checker(argstring, deferToThread)

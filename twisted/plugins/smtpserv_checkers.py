@@ -1,0 +1,22 @@
+"""The checkers that ``--auth`` finds here; loaded when one is looked for, not at every run of twistd."""
+
+from smtpserv.policy.htpasswd import HtpasswdChecker
+from smtpserv.policy.scram_file import ScramChecker
+from smtpserv.policy.strcred import FileCheckerFactory
+
+htpasswd = FileCheckerFactory(
+    authType="htpasswd",
+    authHelp="A file of user:hash lines, argon2 or bcrypt (htpasswd -B). Read again when it changes.",
+    argStringFormat="PATH",
+    checker=HtpasswdChecker,
+)
+
+scram = FileCheckerFactory(
+    authType="scram",
+    authHelp=(
+        "A file of user:SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey lines, as PostgreSQL writes them.\n"
+        "With it SCRAM-SHA-256 is offered. Read again when it changes."
+    ),
+    argStringFormat="PATH",
+    checker=ScramChecker,
+)
