@@ -1,7 +1,7 @@
 """Connections that a proxy hands on, over transports in memory."""
 
 import socket
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from smtpserv.server.limits import Limits
-from smtpserv.server.listening import DirectServer
 from smtpserv.server.proxied import DEADLINE, ProxiedFactory
+from smtpserv.server.transport import DirectServer
 from smtpserv.testing import RecordingProcessor
 from tests.server_tools import DONE, HELLO, TRANSACTION, Policy, Server, Wire, codes
 from tests.test_server_proxy_header import GOOD
@@ -232,7 +232,7 @@ class TransportTests(SynchronousTestCase):
         self.book, self.reactor = Notebook(), MemoryReactorClock()
         protocol: Any = ProxiedFactory(self.book, lambda host: True, self.reactor).buildProtocol(PROXY)
         peer: Any = ("192.0.2.10", 40000)
-        self.connection = DirectServer(cast(Any, ours), protocol, peer, cast(Any, None), 1, self.reactor)
+        self.connection = DirectServer(None, ours, protocol, peer, None, 1, self.reactor)
         protocol.makeConnection(self.connection)
 
     def test_in_place(self) -> None:
