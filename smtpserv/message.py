@@ -22,6 +22,17 @@ CHUNK: Final = 65536
 _HEADER_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)\r?\n?")
 
 
+_HEX: Final = re.compile(rb"\+([0-9A-F]{2})|\+")
+
+
+def decode_xtext(text: str) -> str:
+    """What xtext stands for (RFC 3461 section 4).
+
+    :raises ValueError: for a plus sign that no two hexadecimal digits follow, and for what is not UTF-8.
+    """
+    return _HEX.sub(lambda match: bytes([int(match[1] or b"-", 16)]), text.encode("utf-8")).decode("utf-8")
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """The other end: an IP address and port, or a Unix socket's path (maybe empty) and 0."""
@@ -116,7 +127,7 @@ class ReversePath(Path):
 
     @property
     def body(self) -> str:
-        """``7BIT`` or ``8BITMIME`` (RFC 6152)."""
+        """``7BIT``, ``8BITMIME`` (RFC 6152) or ``BINARYMIME`` (RFC 3030)."""
         return (self.parameters.get("BODY") or "7BIT").upper()
 
     @property
@@ -124,11 +135,38 @@ class ReversePath(Path):
         """Whether addresses and header may hold UTF-8 (RFC 6531)."""
         return "SMTPUTF8" in self.parameters
 
+    @property
+    def envid(self) -> str | None:
+        """The sender's name for the transaction, decoded (RFC 3461 section 4.4)."""
+        envid = self.parameters.get("ENVID")
+        return decode_xtext(envid) if envid else None
+
+    @property
+    def ret(self) -> str | None:
+        """How much a notification of failure returns: ``FULL`` or ``HDRS`` (RFC 3461 section 4.3)."""
+        ret = self.parameters.get("RET")
+        return ret.upper() if ret else None
+
 
 class ForwardPath(Path):
     """One recipient (RFC 5321 section 4.1.1.3)."""
 
     __slots__ = ()
+
+    @property
+    def notify(self) -> frozenset[str]:
+        """When to notify (RFC 3461 section 4.1): of ``NEVER``, ``SUCCESS``, ``FAILURE`` and ``DELAY``.
+
+        Empty when the client did not say: then as if ``FAILURE``, or ``FAILURE`` and ``DELAY``, was said.
+        """
+        notify = self.parameters.get("NOTIFY")
+        return frozenset(notify.upper().split(",")) if notify else frozenset()
+
+    @property
+    def original_recipient(self) -> tuple[str, str] | None:
+        """What ORCPT says: the type of the address, and the address, decoded (RFC 3461 section 4.2)."""
+        kind, semicolon, address = (self.parameters.get("ORCPT") or "").partition(";")
+        return (kind.lower(), decode_xtext(address)) if semicolon else None
 
 
 @dataclass(frozen=True, slots=True)

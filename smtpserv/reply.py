@@ -4,6 +4,7 @@ Codes are those of RFC 5321 section 4.2, enhanced status codes those of RFC 3463
 """
 
 import re
+from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -149,9 +150,9 @@ def parse_replies(octets: bytes) -> tuple[list[Reply], bytes]:
 # What each situation is answered with. Nobody else in the package writes a reply's text.
 
 
-def greeting(hostname: str) -> Reply:
+def greeting(hostname: str, protocol: str = "ESMTP") -> Reply:
     """The first thing said; the name comes first (RFC 5321 section 4.2)."""
-    return Reply(220, f"{hostname} ESMTP smtpserv", "")
+    return Reply(220, f"{hostname} {protocol} smtpserv", "")
 
 
 def unwelcome(refusal: Reply) -> Reply:
@@ -167,6 +168,16 @@ def hello(hostname: str, keywords: Sequence[str] = ()) -> Reply:
 def accepted(message_id: str) -> Reply:
     """The message is ours now; its id helps both sides find it in their logs."""
     return Reply(250, f"Ok, {message_id}", "2.6.0")
+
+
+def challenge(octets: bytes) -> Reply:
+    """A step of a SASL exchange (RFC 4954 section 4)."""
+    return Reply(334, b2a_base64(octets, newline=False).decode("ascii"), "")
+
+
+def received(octets: int) -> Reply:
+    """A chunk that was not the last (RFC 3030 section 2)."""
+    return Reply(250, f"{octets} octets received", "2.0.0")
 
 
 def unknown_parameter(keyword: str) -> Reply:
@@ -187,6 +198,8 @@ def closing(hostname: str) -> Reply:
 OK: Final = Reply(250, "Ok", "2.0.0")
 SENDER_OK: Final = Reply(250, "Sender ok", "2.1.0")
 RECIPIENT_OK: Final = Reply(250, "Recipient ok", "2.1.5")
+READY_FOR_TLS: Final = Reply(220, "Ready to start TLS", "2.0.0")
+AUTHENTICATED: Final = Reply(235, "Authentication succeeded", "2.7.0")
 START_MAIL_INPUT: Final = Reply(354, "End data with <CRLF>.<CRLF>", "")
 HELP: Final = Reply(214, "Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "2.0.0")
 CANNOT_VERIFY: Final = Reply(252, "Cannot verify, but will accept mail and try", "2.1.5")
@@ -210,10 +223,18 @@ PROCESSING_TOO_LONG: Final = Reply(451, "Processing took too long", "4.4.5")
 
 # RFC 4954 sections 4 and 6
 BAD_RESPONSE: Final = Reply(501, "Malformed authentication response", "5.5.2")
+AUTHENTICATION_CANCELLED: Final = Reply(501, "Authentication cancelled", "5.7.0")
+BAD_BASE64: Final = Reply(501, "Base64 expected", "5.5.2")
+BAD_CHUNK_SIZE: Final = Reply(501, "Chunk size expected", "5.5.4")
+RESPONSE_TOO_LONG: Final = Reply(500, "Authentication exchange line too long", "5.5.6")
+NEEDS_TLS: Final = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
+NEEDS_AUTHENTICATION: Final = Reply(530, "Authentication required", "5.7.0")
+NOT_TRUSTED: Final = Reply(550, "Not for you", "5.7.0")
 NO_INITIAL_RESPONSE: Final = Reply(501, "This mechanism has no initial response", "5.7.0")
 UNKNOWN_MECHANISM: Final = Reply(504, "Authentication mechanism not offered", "5.5.4")
 WRONG_CREDENTIALS: Final = Reply(535, "Authentication credentials invalid", "5.7.8")
 MECHANISM_NEEDS_TLS: Final = Reply(538, "Encryption required for this mechanism", "5.7.11")
+TLS_UNAVAILABLE: Final = Reply(454, "TLS not available", "4.7.0")
 AUTHENTICATION_FAILED: Final = Reply(454, "Temporary authentication failure", "4.7.0")
 
 LINE_TOO_LONG: Final = Reply(500, "Line too long", "5.5.2")

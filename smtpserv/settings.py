@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from smtpserv.dialogue.extension import BareNewlines
 from smtpserv.dialogue.grammar import is_hello_name
+from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.domain import Domains
 from smtpserv.error import StartError
 from smtpserv.network import Networks

@@ -16,7 +16,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from smtpserv import __version__
-from smtpserv.dialogue.extension import Terms
+from smtpserv.dialogue.terms import Terms
 from smtpserv.error import StartError
 from smtpserv.escape import escape_controls
 from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor

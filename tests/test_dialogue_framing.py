@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
-from smtpserv.dialogue.extension import BareNewlines
 from smtpserv.dialogue.framing import LineReader, MailDataReader, has_only_whole_newlines
+from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import SMTPError
 from smtpserv.testing import at_every_split
 from tests.fuzz import examples

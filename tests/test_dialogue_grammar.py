@@ -8,7 +8,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
 from smtpserv.dialogue import grammar
-from smtpserv.dialogue.command import Command, Hello, Mail, Plain, Rcpt, parse_command, parse_parameters
+from smtpserv.dialogue.command import (
+    PARSERS,
+    Command,
+    Hello,
+    Mail,
+    Plain,
+    Rcpt,
+    parse_command,
+    parse_parameters,
+)
 from smtpserv.error import SMTPError
 from smtpserv.message import ForwardPath, ReversePath
 from smtpserv.reply import Reply
@@ -18,7 +27,7 @@ from tests.fuzz.strategies import LITERALS, MAILBOXES, ROUTES, WIDE_MAILBOXES, d
 
 def parse(text: str) -> Command:
     """Parse a command line."""
-    return parse_command(text.encode("utf-8"))
+    return parse_command(text.encode("utf-8"), PARSERS)
 
 
 class GrammarCase(SynchronousTestCase):
@@ -27,7 +36,7 @@ class GrammarCase(SynchronousTestCase):
     def assertRefused(self, line: bytes, expected: Reply) -> None:
         """The line is answered with the reply."""
         with self.assertRaises(SMTPError, msg=repr(line)) as caught:
-            parse_command(line)
+            parse_command(line, PARSERS)
         self.assertEqual(caught.exception.reply, expected, line)
 
 
@@ -248,7 +257,7 @@ class Verbs(GrammarCase):
             b"EXPN \xc3\xa4": Plain("EXPN", "ä"),
         }
         for line, command in expected.items():
-            self.assertEqual(parse_command(line), command)
+            self.assertEqual(parse_command(line, PARSERS), command)
         self.assertEqual(parse("HELO  XX.example  "), Hello("HELO", "XX.example"))
         self.assertEqual([parse("MAIL FROM:<>").verb, parse("RCPT TO:<a@b>").verb], ["MAIL", "RCPT"])
 

@@ -22,8 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpserv import reply
 from smtpserv.dialogue import state
 from smtpserv.dialogue.event import Content, Data, EndOfData, Event
-from smtpserv.dialogue.extension import BareNewlines, Terms
 from smtpserv.dialogue.server import ServerDialogue
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.reply import Reply, parse_replies
 from smtpserv.testing import DialoguePair, RecordingProcessor, memory_session
 from tests.fuzz import examples

@@ -9,8 +9,9 @@ from smtpserv import reply
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Hello, Mail, Rcpt
 from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event
-from smtpserv.dialogue.extension import BareNewlines, Extension, Terms
+from smtpserv.dialogue.extension import Extension
 from smtpserv.dialogue.server import ServerDialogue
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.message import ForwardPath, ReversePath
 from smtpserv.reply import Reply, parse_replies
 
@@ -433,9 +434,9 @@ class Offer(DialogueCase):
         """What a row of an extension adds is announced, permitted and allowed for; nothing else is."""
         row = Extension(
             "X-TEST",
-            lambda terms: str(terms.max_errors),
-            {"XMAIL": lambda value: value == "1"},
-            {"XRCPT": lambda value: value is None},
+            lambda terms, standing: str(terms.max_errors),
+            mail={"XMAIL": lambda value: value == "1"},
+            rcpt={"XRCPT": lambda value: value is None},
             allowance=100,
         )
         terms = Terms(hostname="mx.example", max_errors=9, extensions=(row,))

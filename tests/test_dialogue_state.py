@@ -6,22 +6,28 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.state import (
+    AUTH,
+    BDAT,
     CLOSED,
     CONNECTED,
     CONNECTING,
     DATA,
     END_OF_DATA,
     GREETING,
+    LAST_CHUNK,
+    LOST,
     MAIL,
     RCPT,
     READY,
     REFUSED,
+    RESPONSE,
+    TLS,
     State,
     in_order,
     next_state,
 )
 
-STATES: Final = (CONNECTING, REFUSED, CONNECTED, READY, MAIL, RCPT, DATA, CLOSED)
+STATES: Final = (CONNECTING, REFUSED, CONNECTED, READY, TLS, AUTH, MAIL, RCPT, DATA, BDAT, CLOSED)
 VERBS: Final = (
     "EHLO",
     "HELO",
@@ -35,10 +41,18 @@ VERBS: Final = (
     "HELP",
     "VRFY",
     "EXPN",
+    "STARTTLS",
+    "AUTH",
+    "BDAT",
+    LAST_CHUNK,
+    "XCLIENT",
+    "XFORWARD",
     "FOO",
 )
+#: Moves that no command makes.
+OTHERS: Final = (GREETING, END_OF_DATA, RESPONSE, LOST)
 CODES: Final = (220, 250, 354, 450, 550)
-GREETED: Final = (CONNECTED, READY, MAIL, RCPT)
+GREETED: Final = (CONNECTED, READY, MAIL, RCPT, BDAT)
 
 #: Every move there is: (from, verb, class of the reply) -> to.
 MOVES: Final[dict[tuple[State, str, int], State]] = {
@@ -51,6 +65,16 @@ MOVES: Final[dict[tuple[State, str, int], State]] = {
     (DATA, END_OF_DATA, 2): READY,
     (DATA, END_OF_DATA, 4): READY,
     (DATA, END_OF_DATA, 5): READY,
+    (READY, "STARTTLS", 2): TLS,
+    (READY, "AUTH", 3): AUTH,
+    (AUTH, RESPONSE, 3): AUTH,
+    **{(AUTH, RESPONSE, each): READY for each in (2, 4, 5)},
+    **{(start, "BDAT", each): BDAT for start in (RCPT, BDAT) for each in (2, 4, 5)},
+    **{(start, LAST_CHUNK, each): READY for start in (RCPT, BDAT) for each in (2, 4, 5)},
+    (CONNECTED, "XCLIENT", 2): CONNECTED,
+    (READY, "XCLIENT", 2): CONNECTED,
+    (BDAT, "RSET", 2): READY,
+    **{(each, LOST, 5): CLOSED for each in GREETED},
     (MAIL, "RSET", 2): READY,
     (RCPT, "RSET", 2): READY,
     (REFUSED, "QUIT", 2): CLOSED,
@@ -65,7 +89,7 @@ class Table(SynchronousTestCase):
     def test_every_move(self) -> None:
         """A reply moves the session where the standard says; what is not listed leaves it as it is."""
         for start in STATES:
-            for verb in (*VERBS, GREETING, END_OF_DATA, ""):
+            for verb in (*VERBS, *OTHERS, ""):
                 for code in CODES:
                     expected = MOVES.get((start, verb, code // 100), start)
                     self.assertIs(next_state(start, verb, code), expected, (start, verb, code))
@@ -73,7 +97,7 @@ class Table(SynchronousTestCase):
     def test_every_code_of_a_class_moves_alike(self) -> None:
         """Only the first digit of a reply counts, but for 421."""
         for start in STATES:
-            for verb in (*VERBS, GREETING, END_OF_DATA):
+            for verb in (*VERBS, *OTHERS):
                 for code in set(range(200, 560)) - {421}:
                     alike = next_state(start, verb, code // 100 * 100)
                     self.assertIs(next_state(start, verb, code), alike)
@@ -81,7 +105,7 @@ class Table(SynchronousTestCase):
     def test_421_closes_from_everywhere(self) -> None:
         """421 is the last thing said, whatever was going on."""
         for start in STATES:
-            for verb in (*VERBS, GREETING, END_OF_DATA, ""):
+            for verb in (*VERBS, *OTHERS, ""):
                 self.assertIs(next_state(start, verb, 421), CLOSED)
 
     def test_nothing_leaves_closed(self) -> None:
@@ -90,14 +114,18 @@ class Table(SynchronousTestCase):
 
     def test_order(self) -> None:
         """MAIL needs EHLO, RCPT needs MAIL, DATA needs RCPT; the others may come at any time."""
+        always = "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO"
         allowed = {
-            CONNECTED: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO",
-            READY: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO MAIL",
-            MAIL: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO RCPT",
-            RCPT: "EHLO HELO LHLO RSET QUIT NOOP HELP VRFY EXPN FOO RCPT DATA",
+            CONNECTED: "XCLIENT XFORWARD",
+            READY: "XCLIENT XFORWARD STARTTLS AUTH MAIL",
+            MAIL: "RCPT",
+            RCPT: f"RCPT DATA BDAT {LAST_CHUNK}",
+            BDAT: f"BDAT {LAST_CHUNK}",
         }
         for start, verbs in allowed.items():
-            self.assertEqual({verb for verb in VERBS if in_order(start, verb)}, set(verbs.split()), start)
+            found = [verb for verb in VERBS if in_order(start, verb)]
+            expected = f"{always} {verbs}"
+            self.assertEqual(sorted(" ".join(found).split()), sorted(expected.split()), start)
 
     def test_greeting_554_leaves_only_quit(self) -> None:
         """Who was told to go may say QUIT; all else is out of order (RFC 5321 section 3.1)."""
@@ -105,7 +133,7 @@ class Table(SynchronousTestCase):
 
     def test_mail_data_has_no_commands(self) -> None:
         """Within mail data and before the greeting no command of the table is in order."""
-        for start in (DATA, CONNECTING):
+        for start in (DATA, CONNECTING, TLS, AUTH):
             self.assertEqual([verb for verb in state.ORDERED & set(VERBS) if in_order(start, verb)], [])
 
     def test_every_state_is_in_the_table(self) -> None:
@@ -114,5 +142,5 @@ class Table(SynchronousTestCase):
         self.assertEqual({CONNECTING, CLOSED} | set(MOVES.values()), set(STATES))
         self.assertEqual(
             " ".join(map(repr, STATES)),
-            "<CONNECTING> <REFUSED> <CONNECTED> <READY> <MAIL> <RCPT> <DATA> <CLOSED>",
+            "<CONNECTING> <REFUSED> <CONNECTED> <READY> <TLS> <AUTH> <MAIL> <RCPT> <DATA> <BDAT> <CLOSED>",
         )

@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from smtpserv import reply
-from smtpserv.dialogue.command import Rcpt, parse_command
+from smtpserv.dialogue.command import PARSERS, Rcpt, parse_command
 from smtpserv.domain import Domains
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import IRecipientPolicy
@@ -135,7 +135,7 @@ OURS = (
 def answered(path: str, session: Session = STRANGER, access: RelayAccess = ACCESS) -> reply.Reply | None:
     """What a recipient is answered who comes by the parser; what this refuses is refused."""
     try:
-        command = parse_command(f"RCPT TO:<{path}>".encode())
+        command = parse_command(f"RCPT TO:<{path}>".encode(), PARSERS)
     except SMTPError as error:
         return error.reply
     assert isinstance(command, Rcpt)

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpserv.dialogue.extension import Terms
+from smtpserv.dialogue.terms import Terms
 from smtpserv.error import Defer, Reject
 from smtpserv.reply import Reply, Results
 from smtpserv.server.limits import Limits

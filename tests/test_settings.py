@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import settings
-from smtpserv.dialogue.extension import BareNewlines
+from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.domain import Domains
 from smtpserv.error import StartError
 from smtpserv.network import Networks

@@ -16,7 +16,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import __version__, tap
-from smtpserv.dialogue.extension import BareNewlines
+from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import StartError
 from smtpserv.interfaces import IStreamingProcessor
 from smtpserv.server.content import CollectingProcessor

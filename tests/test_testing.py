@@ -12,7 +12,7 @@ from zope.interface import implementer
 import smtpserv.testing
 from smtpserv import reply
 from smtpserv.dialogue import state
-from smtpserv.dialogue.extension import BareNewlines, Terms
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.error import Reject
 from smtpserv.interfaces import IMessageProcessor, IMessageSink, IStreamingProcessor
 from smtpserv.message import Peer
@@ -176,7 +176,8 @@ S: 250-SIZE 70000
 S: 250-8BITMIME
 S: 250-SMTPUTF8
 S: 250-ENHANCEDSTATUSCODES
-S: 250 LIMITS RCPTMAX=1000
+S: 250-LIMITS RCPTMAX=1000
+S: 250 CHUNKING
 C: MAIL FROM:<a@a.example>
 S: 250 2.1.0 ...
 C: RCPT TO:<b@b.example>

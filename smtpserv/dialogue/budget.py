@@ -3,7 +3,7 @@
 from typing import Final
 
 from smtpserv import reply
-from smtpserv.dialogue.extension import Terms
+from smtpserv.dialogue.terms import Terms
 from smtpserv.reply import Reply
 
 #: Replies that say the client does not know how to talk.

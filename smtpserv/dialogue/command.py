@@ -1,20 +1,22 @@
 """Commands: a frozen value for each verb, and the table that parses a line into one."""
 
+import binascii
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Final
 
 from smtpserv import reply
 from smtpserv.dialogue import grammar
+from smtpserv.dialogue.state import LAST_CHUNK, LOST, RESPONSE
 from smtpserv.error import SMTPError
-from smtpserv.message import NO_PARAMETERS, ForwardPath, Parameters, ReversePath
+from smtpserv.message import NO_PARAMETERS, ForwardPath, Parameters, ReversePath, decode_xtext
 from smtpserv.reply import Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """EHLO or HELO, and what the client calls itself."""
+    """EHLO, HELO or LHLO, and what the client calls itself."""
 
     verb: str
     name: str
@@ -37,26 +39,156 @@ class Rcpt:
 
 
 @dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT: so many octets of content follow the line (RFC 3030)."""
+
+    size: int
+    last: bool
+
+    @property
+    def verb(self) -> str:
+        """The last one makes another move."""
+        return LAST_CHUNK if self.last else "BDAT"
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH: begins a SASL exchange (RFC 4954).
+
+    :param initial: the initial response, decoded; None when there is none.
+    """
+
+    verb: ClassVar[str] = "AUTH"
+    mechanism: str
+    initial: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a challenge, decoded."""
+
+    verb: ClassVar[str] = RESPONSE
+    octets: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """XCLIENT or XFORWARD: who the client really is, as a trusted peer says.
+
+    :param attributes: name in capitals -> value; None where it is not known.
+    """
+
+    verb: str
+    attributes: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Plain:
-    """Any other verb, with whatever followed it."""
+    """A verb with nothing to it but words."""
 
     verb: str
     argument: str = ""
 
 
-Command = Hello | Mail | Rcpt | Plain
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A verb of an extension from outside, with whatever followed it."""
+
+    verb: str
+    argument: str
 
 
-def parse_command(line: bytes) -> Command:
+Command = Hello | Mail | Rcpt | Bdat | Auth | Response | Override | Plain | Foreign
+
+#: Octets of a chunk that nobody means.
+_ABSURD: Final = 1 << 40
+
+#: Parses what follows a verb.
+Parse = Callable[[bytes], Command]
+
+
+def parse_command(line: bytes, parsers: Mapping[bytes, Parse]) -> Command:
     """Parse one line, its CRLF cut off.
 
     :raises SMTPError: with the reply, for an unknown verb or a syntax error.
     """
     verb, _, argument = line.partition(b" ")
-    row = _PARSERS.get(verb.upper())
-    if row is None:
+    parse = parsers.get(verb.upper())
+    if parse is None:
         raise SMTPError(reply.UNKNOWN_COMMAND)
-    return row(argument)
+    return parse(argument)
+
+
+def parse_response(line: bytes) -> Response:
+    """Parse a client's answer to a challenge.
+
+    :raises SMTPError: 501, for an exchange that the client gives up, and for what is not base64.
+    """
+    if line == b"*":
+        raise SMTPError(reply.AUTHENTICATION_CANCELLED)
+    return Response(_unbase64(line))
+
+
+def _unbase64(octets: bytes) -> bytes:
+    try:
+        return binascii.a2b_base64(octets, strict_mode=True)
+    except binascii.Error:
+        raise SMTPError(reply.BAD_BASE64) from None
+
+
+def parse_auth(argument: bytes) -> Auth:
+    """AUTH's mechanism and initial response; an equals sign is an empty one (RFC 4954 section 4)."""
+    match = grammar.AUTH_ARGUMENT.fullmatch(argument.strip(b" "))
+    if match is None:
+        raise SMTPError(reply.BAD_ARGUMENT)
+    initial = match[2]
+    if initial is not None:
+        initial = b"" if initial == b"=" else _unbase64(initial)
+    return Auth(match[1].decode("ascii").upper(), initial)
+
+
+def parse_bdat(argument: bytes) -> Bdat | Plain:
+    """BDAT's size; of a line that does not tell it, nobody knows where the next one begins."""
+    match = grammar.BDAT_ARGUMENT.fullmatch(argument.strip(b" "))
+    size = int(match[1]) if match else _ABSURD
+    return Bdat(size, match is not None and match[2] is not None) if size < _ABSURD else Plain(LOST)
+
+
+def _override(verb: str, known: frozenset[str]) -> Callable[[bytes], Override]:
+    def parse(argument: bytes) -> Override:
+        attributes: dict[str, str | None] = {}
+        for part in filter(None, argument.split(b" ")):
+            name, equals, value = part.partition(b"=")
+            keyword = _decode(name, reply.BAD_ARGUMENT).upper()
+            if not equals or keyword not in known:
+                raise SMTPError(reply.BAD_ARGUMENT)
+            attributes[keyword] = _override_value(value)
+        if not attributes:
+            raise SMTPError(reply.BAD_ARGUMENT)
+        return Override(verb, MappingProxyType(attributes))
+
+    return parse
+
+
+def _override_value(octets: bytes) -> str | None:
+    if octets.upper() in (b"[UNAVAILABLE]", b"[TEMPUNAVAIL]"):
+        return None
+    try:
+        value = decode_xtext(_decode(octets, reply.BAD_ARGUMENT))
+    except ValueError:
+        raise SMTPError(reply.BAD_ARGUMENT) from None
+    if not value.isprintable():
+        raise SMTPError(reply.BAD_ARGUMENT)
+    return value
+
+
+XCLIENT_ATTRIBUTES: Final = frozenset(
+    {"NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"}
+)
+XFORWARD_ATTRIBUTES: Final = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"})
+
+parse_xclient: Final = _override("XCLIENT", XCLIENT_ATTRIBUTES)
+parse_xforward: Final = _override("XFORWARD", XFORWARD_ATTRIBUTES)
 
 
 def parse_parameters(tail: bytes) -> Parameters:
@@ -144,9 +276,27 @@ def _worded(verb: str, required: bool) -> Callable[[bytes], Plain]:
     return parse
 
 
-_PARSERS: Final[Mapping[bytes, Callable[[bytes], Command]]] = {
+def foreign(verb: str) -> Parse:
+    """The parser of a verb from outside: it gets whatever follows, as text.
+
+    :raises SMTPError: for what is not UTF-8, or holds control characters.
+    """
+
+    def parse(argument: bytes) -> Foreign:
+        words = _decode(argument.strip(b" "), reply.BAD_ARGUMENT)
+        if words and not words.isprintable():
+            raise SMTPError(reply.BAD_ARGUMENT)
+        return Foreign(verb, words)
+
+    return parse
+
+
+parse_starttls: Final = _bare("STARTTLS")
+
+PARSERS: Final[Mapping[bytes, Parse]] = {
     b"EHLO": _hello("EHLO"),
     b"HELO": _hello("HELO"),
+    b"LHLO": _hello("LHLO"),
     b"MAIL": _mail,
     b"RCPT": _rcpt,
     b"DATA": _bare("DATA"),

@@ -1,19 +1,18 @@
 """What the server's dialogue tells its colleague. Some are owed a reply; nothing more is read before it.
 
-The commands :class:`~smtpserv.dialogue.command.Hello`, :class:`~smtpserv.dialogue.command.Mail` and
-:class:`~smtpserv.dialogue.command.Rcpt` are events as they stand, and are owed a reply.
+Most commands of :mod:`smtpserv.dialogue.command` are events as they stand, and are owed a reply.
 """
 
 from dataclasses import dataclass
 
-from smtpserv.dialogue.command import Hello, Mail, Rcpt
+from smtpserv.dialogue.command import Auth, Foreign, Hello, Mail, Override, Rcpt, Response
 from smtpserv.message import ForwardPath, ReversePath
 from smtpserv.reply import Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The client wants to send the content. Owed a reply: a 354, in the usual words by None, lets it."""
+    """The client wants to send the content, or has begun to (BDAT). Owed a reply: None lets it."""
 
     reverse_path: ReversePath
     forward_paths: tuple[ForwardPath, ...]
@@ -28,7 +27,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class ContentRefused:
-    """No more content comes: the message is too big or malformed. Its end is still to come."""
+    """No more content comes: it is too big or malformed, and its end still to come; or was given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +40,22 @@ class EndOfData:
     refusal: Reply | None
 
 
-Event = Hello | Mail | Rcpt | Data | Content | ContentRefused | EndOfData
+@dataclass(frozen=True, slots=True)
+class StartTLS:
+    """The client wants to shake hands. Owed a reply; when it is sent, what comes is TLS."""
+
+
+Event = (
+    Hello
+    | StartTLS
+    | Auth
+    | Response
+    | Override
+    | Foreign
+    | Mail
+    | Rcpt
+    | Data
+    | Content
+    | ContentRefused
+    | EndOfData
+)

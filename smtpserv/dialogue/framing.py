@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from smtpserv import reply
-from smtpserv.dialogue.extension import BareNewlines
+from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import SMTPError
 
 _TERMINATOR: Final = b"\r\n.\r\n"
@@ -62,29 +62,52 @@ class LineReader:
         return self._buffer[start:end]
 
 
-class MailDataReader:
+class ContentReader:
+    """What the two ways to send content have in common: CR and LF stand together or not at all."""
+
+    __slots__ = ("ended", "bare_newline", "_policy", "_held")
+
+    def __init__(self, policy: BareNewlines) -> None:
+        #: Whether nothing more is read: the mail data ended, or the chunk.
+        self.ended = False
+        #: Whether a CR or LF alone was met, unless the policy allows or normalizes it.
+        self.bare_newline = False
+        self._policy = policy
+        self._held = b""
+
+    def read(self, octets: bytes) -> tuple[bytes, bytes]:
+        """Take the next octets.
+
+        :return: the content in them, and what follows its end (empty before the end).
+        """
+        raise NotImplementedError
+
+    def _checked(self, content: bytes) -> bytes:
+        if self._policy is BareNewlines.ALLOW or has_only_whole_newlines(content):
+            return content
+        if self._policy is BareNewlines.NORMALIZE:
+            return _ANY_NEWLINE.sub(b"\r\n", content)
+        self.bare_newline = True
+        return content
+
+
+class MailDataReader(ContentReader):
     """Finds the end of mail data and removes stuffed dots (RFC 5321 section 4.5.2), a chunk at a time.
 
     Only CRLF.CRLF ends mail data, and only a dot behind CRLF was stuffed. The chunk that could hold neither,
     having no dot, is passed on unsearched; at most four octets are held back between chunks.
     """
 
-    __slots__ = ("ended", "bare_newline", "_policy", "_held", "_surplus")
+    __slots__ = ("_surplus",)
 
     def __init__(self, policy: BareNewlines) -> None:
-        self.ended = False
-        #: Whether a CR or LF alone was met, unless the policy allows or normalizes it.
-        self.bare_newline = False
-        self._policy = policy
+        super().__init__(policy)
         # The line of the DATA command ends in the CRLF that a first line's dot follows; it is no content.
         self._held = b"\r\n"
         self._surplus = 2
 
     def read(self, octets: bytes) -> tuple[bytes, bytes]:
-        """Take the next octets.
-
-        :return: the content in them, and what follows the end of the mail data (empty before the end).
-        """
+        """Take the next octets, as :meth:`ContentReader.read`."""
         octets = self._held + octets
         rest = b""
         first = octets.find(b"\r\n.") if b"." in octets else -1
@@ -113,13 +136,35 @@ class MailDataReader:
                 return start
         return b""
 
-    def _checked(self, content: bytes) -> bytes:
-        if self._policy is BareNewlines.ALLOW or has_only_whole_newlines(content):
-            return content
-        if self._policy is BareNewlines.NORMALIZE:
-            return _ANY_NEWLINE.sub(b"\r\n", content)
-        self.bare_newline = True
-        return content
+
+class ChunkReader(ContentReader):
+    """Counts the octets of chunks (RFC 3030). A CR at the end of one waits for what the next begins with."""
+
+    __slots__ = ("_left", "_last")
+
+    def __init__(self, policy: BareNewlines) -> None:
+        super().__init__(policy)
+        self._left = 0
+        self._last = False
+
+    def expect(self, size: int, last: bool) -> None:
+        """A chunk of so many octets comes."""
+        self._left, self._last, self.ended = size, last, False
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether octets are needed to go on."""
+        return self._left > 0
+
+    def read(self, octets: bytes) -> tuple[bytes, bytes]:
+        """Take the next octets, as :meth:`ContentReader.read`."""
+        chunk, rest = octets[: self._left], octets[self._left :]
+        self._left -= len(chunk)
+        self.ended = not self._left
+        content, self._held = self._held + chunk, b""
+        if content.endswith(b"\r") and not (self.ended and self._last):
+            content, self._held = content[:-1], b"\r"
+        return self._checked(content), rest
 
 
 def has_only_whole_newlines(octets: bytes) -> bool:

@@ -61,6 +61,12 @@ RCPT_ARGUMENT: Final = re.compile(
 # esmtp-value = 1*(%d33-60 / %d62-126) ; RFC 6531: esmtp-value =/ UTF8-non-ascii
 PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 
+# "AUTH" SP sasl-mech [SP initial-response] (RFC 4954 section 8); sasl-mech = 1*20(UPPER / DIGIT / "-" / "_")
+AUTH_ARGUMENT: Final = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([A-Za-z0-9+/=]+))?")
+
+# "BDAT" SP chunk-size [SP "LAST"] (RFC 3030 section 2)
+BDAT_ARGUMENT: Final = re.compile(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
+
 # EHLO's argument: Domain / address-literal. Underscores are no part of a domain; hosts have them still.
 _HELLO_NAME = re.compile(rb"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|" + _ADDRESS_LITERAL)
 

@@ -10,14 +10,28 @@ from typing import Any, Final
 from smtpserv import reply
 from smtpserv.dialogue import state
 from smtpserv.dialogue.budget import Budget
-from smtpserv.dialogue.command import Command, Hello, Mail, Plain, Rcpt, parse_command
-from smtpserv.dialogue.event import EndOfData, Event
-from smtpserv.dialogue.extension import Terms, check_parameters
+from smtpserv.dialogue.command import (
+    Auth,
+    Bdat,
+    Command,
+    Foreign,
+    Hello,
+    Mail,
+    Override,
+    Plain,
+    Rcpt,
+    Response,
+    parse_command,
+    parse_response,
+)
+from smtpserv.dialogue.event import ContentRefused, EndOfData, Event, StartTLS
+from smtpserv.dialogue.extension import Standing, check_parameters
 from smtpserv.dialogue.framing import LineReader
+from smtpserv.dialogue.terms import Terms
 from smtpserv.dialogue.transaction import Transaction
 from smtpserv.error import SMTPError
 from smtpserv.message import ReversePath
-from smtpserv.reply import Reply
+from smtpserv.reply import Reply, Results
 
 #: What the dialogue answers by itself.
 _OWN_ANSWERS: Final = {
@@ -26,6 +40,7 @@ _OWN_ANSWERS: Final = {
     "HELP": reply.HELP,
     "VRFY": reply.CANNOT_VERIFY,
     "EXPN": reply.NOT_IMPLEMENTED,
+    state.LOST: reply.BAD_CHUNK_SIZE,
 }
 
 #: How a command is answered when nobody has anything to say against it.
@@ -33,13 +48,24 @@ _ACCEPTANCES: Final = {
     "MAIL": reply.SENDER_OK,
     "RCPT": reply.RECIPIENT_OK,
     "DATA": reply.START_MAIL_INPUT,
-    state.END_OF_DATA: reply.OK,
+    "STARTTLS": reply.READY_FOR_TLS,
+    "AUTH": reply.AUTHENTICATED,
+    state.RESPONSE: reply.AUTHENTICATED,
 }
 
 _GREETING: Final = Plain(state.GREETING)
 _END_OF_DATA: Final = Plain(state.END_OF_DATA)
+_RESPONSE: Final = Plain(state.RESPONSE)
+_FIRST_CHUNK: Final = Plain("(first chunk)")
 _NO_COMMAND: Final = Plain("")
 _NO_TRANSACTION: Final = Transaction(Terms(), ReversePath(""))
+
+#: States in which nothing is read.
+_DEAF: Final = frozenset({state.CLOSED, state.TLS})
+
+#: What a client may say before it has done what is required of it (RFC 3207 section 4, RFC 4954 section 6).
+_WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS"})
+_WITHOUT_AUTH: Final = _WITHOUT_TLS | {"AUTH", "RSET", "HELP", "XCLIENT", "XFORWARD"}
 
 
 class ServerDialogue:
@@ -52,11 +78,14 @@ class ServerDialogue:
         "state",
         "last_words",
         "_terms",
+        "_standing",
+        "_bar",
         "_offer",
         "_input",
         "_output",
         "_owed",
         "_transaction",
+        "_reading",
         "_budget",
     )
 
@@ -65,17 +94,34 @@ class ServerDialogue:
         #: The reply that ended the session; None while it lasts, and when the client just went.
         self.last_words: Reply | None = None
         self._terms = terms
-        self._offer = terms.offers["HELO"]
         self._input = LineReader(terms.line_limit)
         self._output: list[bytes] = []
         self._owed: Command | None = _GREETING
+        self._offer = terms.plain_offer
         self._transaction = _NO_TRANSACTION
+        #: The command whose content is being read, and where it goes.
+        self._reading: tuple[Command, Transaction] | None = None
         self._budget = Budget(terms)
+        self.stand(_STRANGER)
+
+    def stand(self, standing: Standing) -> None:
+        """The session has come to something else; what is offered changes with the next hello."""
+        self._standing = standing
+        self._bar: tuple[Reply, frozenset[str]] | None = None
+        if self._terms.require_auth and not standing.authenticated:
+            self._bar = reply.NEEDS_AUTHENTICATION, _WITHOUT_AUTH
+        if self._terms.require_tls and not standing.secure:
+            self._bar = reply.NEEDS_TLS, _WITHOUT_TLS
 
     @property
     def owed(self) -> str | None:
         """The verb that waits for its reply: ``MAIL``, ``(end of data)`` ...; None when none does."""
         return self._owed.verb if self._owed else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a whole message waits for its reply."""
+        return self.owed in (state.END_OF_DATA, state.LAST_CHUNK)
 
     @property
     def buffered(self) -> int:
@@ -84,7 +130,7 @@ class ServerDialogue:
 
     def receive(self, octets: bytes) -> None:
         """Take what the network brought, any amount. :meth:`next_event` then tells what it means."""
-        if self.state is not state.CLOSED:
+        if self.state not in _DEAF:
             self._input.receive(octets)
 
     def take_output(self) -> bytes:
@@ -94,47 +140,86 @@ class ServerDialogue:
 
     def next_event(self) -> Event | None:
         """What the client did next; None while a reply is owed, or more octets are needed, or it is over."""
-        while self._owed is None and self.state is not state.CLOSED:
-            if self.state is state.DATA:
-                return self._next_of_mail_data()
-            try:
-                line = self._input.next_line()
-                if line is None:
+        while self._owed is None and self.state not in _DEAF:
+            if self._reading is not None:
+                event = self._next_of_content(*self._reading)
+                if event is None and self._reading is not None:
                     return None
-                command = parse_command(line)
-                if not state.in_order(self.state, command.verb):
-                    raise SMTPError(self._out_of_order(command))
-                event = _PERFORM[type(command)](self, command)
-            except SMTPError as error:
-                self._answer(_NO_COMMAND, error.reply)
-                continue
+            else:
+                try:
+                    line = self._input.next_line()
+                    if line is None:
+                        return None
+                    event = self._perform(line)
+                except SMTPError as error:
+                    self._fail(error.reply)
+                    continue
             if event is not None:
-                self._owed = command
                 return event
         return None
 
-    def send(self, answer: Reply | None = None) -> None:
+    def send(self, answer: Reply | Results | None = None) -> None:
         """Answer the event that is owed a reply. A 421 may be sent at any time, and is the last.
 
-        :param answer: the reply; None accepts in the usual words.
+        :param answer: the reply; None accepts in the usual words. At the end of a message, Results hold one
+            for each recipient that was accepted: LMTP says each, SMTP the one that loses nobody's mail.
         :raises ValueError: when no reply is owed.
         """
         owed, self._owed = self._owed or _NO_COMMAND, None
-        if owed is _NO_COMMAND and (answer is None or answer.code != 421):
+        if owed is _NO_COMMAND and (not isinstance(answer, Reply) or answer.code != 421):
             raise ValueError("no reply is owed")
-        if owed is _END_OF_DATA:
-            answer = self._transaction.refusal() or answer
-        self._answer(owed, answer or self._acceptance(owed))
+        if owed is _FIRST_CHUNK:
+            self._begin_chunks(answer)
+        elif owed.verb in (state.END_OF_DATA, state.LAST_CHUNK):
+            self._conclude(owed, answer)
+        else:
+            assert not isinstance(answer, Results), "results are of a message"
+            self._answer(owed, answer or self._acceptance(owed))
+
+    def secured(self, standing: Standing) -> None:
+        """Hands are shaken: all that was learned before is forgotten (RFC 3207 section 4.2)."""
+        self.stand(standing)
+        if self.state is state.TLS:
+            self.state = state.CONNECTED
 
     def close(self) -> None:
         """The connection is gone: nothing more is read, whatever is buffered."""
         self.state = state.CLOSED
 
-    def _next_of_mail_data(self) -> Event | None:
-        event = self._transaction.next_event(self._input)
-        if type(event) is EndOfData:
-            self._owed = _END_OF_DATA
+    def _perform(self, line: bytes) -> Event | None:
+        if self.state is state.AUTH:
+            self._owed = response = parse_response(line)
+            return response
+        command = parse_command(line, self._terms.parsers)
+        if type(command) is not Bdat:
+            refusal = self._out_of_place(command)
+            if refusal is not None:
+                raise SMTPError(refusal)
+        event = _PERFORM[type(command)](self, command)
+        if event is not None and type(event) is not ContentRefused:
+            self._owed = self._owed or command
         return event
+
+    def _out_of_place(self, command: Command) -> Reply | None:
+        """What there is against a command at this moment, whatever it asks for."""
+        verb = command.verb
+        if self._bar is not None and verb not in self._bar[1]:
+            return self._bar[0]
+        if not state.in_order(self.state, verb):
+            all_refused = self.state is state.MAIL and self._transaction.attempts
+            return reply.NO_VALID_RECIPIENTS if all_refused and verb in _CONTENT else reply.OUT_OF_ORDER
+        return None
+
+    def _fail(self, answer: Reply) -> None:
+        if self.state is state.AUTH:
+            self._answer(_RESPONSE, reply.RESPONSE_TOO_LONG if answer is reply.LINE_TOO_LONG else answer)
+        else:
+            self._answer(_NO_COMMAND, answer)
+
+    def _require_offer(self, verb: str) -> None:
+        withheld = self._terms.withheld.get(verb)
+        if withheld is not None and verb not in self._offer.verbs:
+            raise SMTPError(withheld)
 
     # Each kind of command either becomes an event or is answered here and now; it raises SMTPError, with the
     # reply, where it asks for what is not offered.
@@ -163,20 +248,86 @@ class ServerDialogue:
             raise SMTPError(reply.NEEDS_SMTPUTF8)
         return command
 
+    def _perform_bdat(self, command: Bdat) -> Event | None:
+        """Whatever there is against it, its octets are read before it is answered (RFC 3030 section 2)."""
+        transaction = self._transaction
+        refusal = self._out_of_place(command)
+        if refusal is None and "BDAT" not in self._offer.verbs:
+            refusal = reply.OUT_OF_ORDER
+        if refusal is not None:
+            transaction = Transaction(self._terms, ReversePath(""))
+            transaction.refuse(refusal)
+        transaction.expect(command, self._terms.bare_newlines)
+        self._reading = command, transaction
+        if transaction.begun or transaction.refusal() is not None:
+            return None
+        self._owed = _FIRST_CHUNK
+        return transaction.data()
+
+    def _perform_auth(self, command: Auth) -> Event:
+        self._require_offer("AUTH")
+        if self._standing.authenticated:
+            raise SMTPError(reply.OUT_OF_ORDER)
+        return command
+
+    def _perform_extension(self, command: Override | Foreign) -> Event:
+        self._require_offer(command.verb)
+        return command
+
     def _perform_plain(self, command: Plain) -> Event | None:
-        if command.verb == "DATA":
+        verb = command.verb
+        if verb == "DATA":
+            if self._transaction.reverse_path.body == "BINARYMIME":
+                raise SMTPError(reply.OUT_OF_ORDER)
             return self._transaction.data()
-        self._answer(command, _OWN_ANSWERS.get(command.verb) or self._terms.closing)
+        if verb == "STARTTLS":
+            self._require_offer(verb)
+            return StartTLS()
+        begun = self._transaction.begun
+        self._answer(command, _OWN_ANSWERS.get(verb) or self._terms.closing)
+        return ContentRefused() if begun and self._transaction is _NO_TRANSACTION else None
+
+    def _next_of_content(self, command: Command, transaction: Transaction) -> Event | None:
+        event = transaction.next_event(self._input)
+        if type(event) is not EndOfData:
+            return event
+        self._reading = None
+        if transaction.begun and command.verb in (state.END_OF_DATA, state.LAST_CHUNK):
+            self._owed = command
+            return event
+        assert isinstance(command, Bdat), "mail data is read to its end"
+        answer = transaction.refusal() or reply.received(command.size)
+        if command.last and transaction is self._transaction:
+            self._conclude(command, answer)
+        else:
+            self._answer(command, answer)
         return None
 
-    def _out_of_order(self, command: Command) -> Reply:
-        all_refused = self.state is state.MAIL and self._transaction.attempts and command.verb == "DATA"
-        return reply.NO_VALID_RECIPIENTS if all_refused else reply.OUT_OF_ORDER
+    def _begin_chunks(self, answer: Reply | Results | None) -> None:
+        if isinstance(answer, Reply):
+            self._transaction.refuse(answer)
+            if answer.code == 421:
+                self._answer(_NO_COMMAND, answer)
+        else:
+            self._transaction.begun = True
+
+    def _conclude(self, owed: Command, answer: Reply | Results | None) -> None:
+        """The last reply of a message; under LMTP as many as it has recipients (RFC 2033 section 4.2)."""
+        answer = self._transaction.refusal() or answer or reply.OK
+        one = answer.combined() if isinstance(answer, Results) else answer
+        each = [one]
+        if self._terms.lmtp and one.code != 421:
+            known = answer.replies if isinstance(answer, Results) else ()
+            each = list(known) or [one] * len(self._transaction.forward_paths)
+        self._output += [every.octets for every in each[:-1]]
+        self._answer(owed, each[-1])
 
     def _acceptance(self, command: Command) -> Reply:
-        if command is _GREETING:
+        if command is _GREETING or (type(command) is Override and command.verb == "XCLIENT"):
             return self._terms.greeting
-        return _ACCEPTANCES.get(command.verb) or self._terms.offers[command.verb].answer
+        if type(command) is Hello:
+            return self._terms.offer(command.verb, self._standing).answer
+        return _ACCEPTANCES.get(command.verb, reply.OK)
 
     def _answer(self, command: Command, answer: Reply) -> None:
         """Send a reply, move the table by it, and keep what the command said if it was accepted."""
@@ -188,7 +339,7 @@ class ServerDialogue:
             if last is not None and now is not state.CLOSED:
                 answer, now = last, state.CLOSED
                 self._output.append(last.octets)
-        if now is state.READY:
+        if now is state.READY or now is state.CONNECTED:
             self._transaction = _NO_TRANSACTION
         elif now is state.CLOSED:
             self.state, self.last_words = now, answer
@@ -196,7 +347,7 @@ class ServerDialogue:
     # What an accepted command said is kept; whether that brings a message forward.
 
     def _keep_hello(self, command: Hello) -> bool:
-        self._offer = self._terms.offers[command.verb]
+        self._offer = self._terms.offer(command.verb, self._standing)
         return False
 
     def _keep_mail(self, command: Mail) -> bool:
@@ -207,16 +358,44 @@ class ServerDialogue:
         self._transaction.forward_paths.append(command.forward_path)
         return True
 
+    def _keep_bdat(self, command: Bdat) -> bool:
+        if command.last:
+            self._budget.earn()
+        return True
+
+    def _keep_override(self, command: Override) -> bool:
+        if command.verb == "XCLIENT":
+            self._offer = self._terms.plain_offer
+        return False
+
+    def _keep_nothing(self, command: Command) -> bool:
+        return False
+
     def _keep_plain(self, command: Plain) -> bool:
         if command is _END_OF_DATA:
             self._budget.earn()
+        elif command.verb == "DATA":
+            self._transaction.begun = True
+            self._reading = _END_OF_DATA, self._transaction
+        elif command.verb == "STARTTLS":
+            self._input.take()
+            self._offer = self._terms.plain_offer
         return command.verb not in _OWN_ANSWERS
 
+
+_STRANGER: Final = Standing()
+
+#: The commands that send content.
+_CONTENT: Final = frozenset({"DATA", "BDAT", state.LAST_CHUNK})
 
 _PERFORM: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], Event | None]]] = {
     Hello: ServerDialogue._perform_hello,
     Mail: ServerDialogue._perform_mail,
     Rcpt: ServerDialogue._perform_rcpt,
+    Bdat: ServerDialogue._perform_bdat,
+    Auth: ServerDialogue._perform_auth,
+    Override: ServerDialogue._perform_extension,
+    Foreign: ServerDialogue._perform_extension,
     Plain: ServerDialogue._perform_plain,
 }
 
@@ -224,5 +403,10 @@ _KEEP: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], bool]]] = {
     Hello: ServerDialogue._keep_hello,
     Mail: ServerDialogue._keep_mail,
     Rcpt: ServerDialogue._keep_rcpt,
+    Bdat: ServerDialogue._keep_bdat,
+    Auth: ServerDialogue._keep_nothing,
+    Response: ServerDialogue._keep_nothing,
+    Override: ServerDialogue._keep_override,
+    Foreign: ServerDialogue._keep_nothing,
     Plain: ServerDialogue._keep_plain,
 }

@@ -29,27 +29,41 @@ CONNECTING: Final = State("CONNECTING")  # the greeting has not been said
 REFUSED: Final = State("REFUSED")  # greeted with a 554: QUIT alone is of use (RFC 5321 section 3.1)
 CONNECTED: Final = State("CONNECTED")  # no EHLO or HELO yet
 READY: Final = State("READY")  # between transactions
+TLS: Final = State("TLS")  # STARTTLS accepted: hands are shaken, and nothing is read
+AUTH: Final = State("AUTH")  # a challenge was sent: the next line is the client's response
 MAIL: Final = State("MAIL")  # a reverse-path, no forward-path
 RCPT: Final = State("RCPT")  # at least one forward-path
 DATA: Final = State("DATA")  # 354 said: octets are mail data
+BDAT: Final = State("BDAT")  # a chunk came and was not the last: only more of them may (RFC 3030)
 CLOSED: Final = State("CLOSED")  # nothing more is read
 
-#: Two moves of the dialogue that no command makes: the greeting, and the end of mail data.
+#: Moves of the dialogue that no command makes: the greeting, the end of mail data, an answer to a challenge,
+#: and a chunk of unknown size; and the BDAT that is the last.
 GREETING: Final = "(greeting)"
 END_OF_DATA: Final = "(end of data)"
+RESPONSE: Final = "(response)"
+LOST: Final = "(lost)"  # nobody knows where the next command begins
+LAST_CHUNK: Final = "BDAT LAST"
 
 _HELLO: Final = {verb: {2: READY} for verb in ("EHLO", "HELO", "LHLO")}
 _QUIT: Final = {"QUIT": {2: CLOSED}}
-_ALWAYS: Final = _HELLO | _QUIT
+_ALWAYS: Final = _HELLO | _QUIT | {LOST: {5: CLOSED}}
+_OUTSIDE: Final = _ALWAYS | {"RSET": {}, "XCLIENT": {2: CONNECTED}, "XFORWARD": {}}
+_INSIDE: Final = _ALWAYS | {"RSET": {2: READY}}
+_END: Final = {2: READY, 4: READY, 5: READY}
+_CHUNKS: Final = {"BDAT": {2: BDAT, 4: BDAT, 5: BDAT}, LAST_CHUNK: _END}
 
 TABLE: Final[Mapping[State, Mapping[str, Mapping[int, State]]]] = {
     CONNECTING: {GREETING: {2: CONNECTED, 5: REFUSED}},
     REFUSED: _QUIT,
-    CONNECTED: _ALWAYS | {"RSET": {}},
-    READY: _ALWAYS | {"RSET": {}, "MAIL": {2: MAIL}},
-    MAIL: _ALWAYS | {"RSET": {2: READY}, "RCPT": {2: RCPT}},
-    RCPT: _ALWAYS | {"RSET": {2: READY}, "RCPT": {2: RCPT}, "DATA": {3: DATA}},
-    DATA: {END_OF_DATA: {2: READY, 4: READY, 5: READY}},
+    CONNECTED: _OUTSIDE,
+    READY: _OUTSIDE | {"MAIL": {2: MAIL}, "STARTTLS": {2: TLS}, "AUTH": {3: AUTH, 2: READY}},
+    TLS: {},
+    AUTH: {RESPONSE: {3: AUTH, 2: READY, 4: READY, 5: READY}},
+    MAIL: _INSIDE | {"RCPT": {2: RCPT}},
+    RCPT: _INSIDE | {"RCPT": {2: RCPT}, "DATA": {3: DATA}} | _CHUNKS,
+    DATA: {END_OF_DATA: _END},
+    BDAT: _INSIDE | _CHUNKS,
     CLOSED: {},
 }
 

@@ -1,9 +1,10 @@
-"""One mail transaction, from MAIL to the end of its data."""
+"""One mail transaction, from MAIL to the end of its content."""
 
 from smtpserv import reply
+from smtpserv.dialogue.command import Bdat
 from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData
-from smtpserv.dialogue.extension import Terms
-from smtpserv.dialogue.framing import LineReader, MailDataReader
+from smtpserv.dialogue.framing import ChunkReader, ContentReader, LineReader, MailDataReader
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.message import ForwardPath, ReversePath
 from smtpserv.reply import Reply
 
@@ -11,7 +12,17 @@ from smtpserv.reply import Reply
 class Transaction:
     """What MAIL and RCPT have said so far, and what has come of the content."""
 
-    __slots__ = ("reverse_path", "forward_paths", "attempts", "_terms", "_content", "_size", "_given_up")
+    __slots__ = (
+        "reverse_path",
+        "forward_paths",
+        "attempts",
+        "begun",
+        "_max_size",
+        "_reader",
+        "_size",
+        "_refusal",
+        "_given_up",
+    )
 
     def __init__(self, terms: Terms, reverse_path: ReversePath) -> None:
         self.reverse_path = reverse_path
@@ -19,21 +30,38 @@ class Transaction:
         self.forward_paths: list[ForwardPath] = []
         #: RCPT commands, refused ones included (RFC 9422, RCPTMAX).
         self.attempts = 0
-        self._terms = terms
-        self._content = MailDataReader(terms.bare_newlines)
+        #: Whether whoever takes the content wants it.
+        self.begun = False
+        self._max_size = terms.max_size
+        self._reader: ContentReader = MailDataReader(terms.bare_newlines)
         self._size = 0
+        self._refusal: Reply | None = None
         self._given_up = False
 
     def data(self) -> Data:
-        """The client said DATA: all that the envelope will hold."""
+        """The client has content: all that the envelope will hold."""
         return Data(self.reverse_path, tuple(self.forward_paths))
 
+    def refuse(self, refusal: Reply) -> None:
+        """There is something against the content, whatever it is: it is read, and goes nowhere."""
+        self._refusal, self._given_up = self._refusal or refusal, True
+
+    def expect(self, chunk: Bdat, bare_newlines: BareNewlines) -> None:
+        """A chunk comes; that all of them are too much is known before it does."""
+        if not isinstance(self._reader, ChunkReader):
+            self._reader = ChunkReader(
+                BareNewlines.ALLOW if self.reverse_path.body == "BINARYMIME" else bare_newlines
+            )
+        self._reader.expect(chunk.size, chunk.last)
+        if self._size + chunk.size > self._max_size:
+            self._refusal = self._refusal or reply.MESSAGE_TOO_BIG
+
     def next_event(self, source: LineReader) -> Content | ContentRefused | EndOfData | None:
-        """Read mail data from what is buffered; None when it needs more."""
-        reader = self._content
+        """Read content from what is buffered; None when it needs more."""
+        reader = self._reader
         if not reader.ended:
             octets = source.take()
-            if not octets:
+            if not octets and not (isinstance(reader, ChunkReader) and not reader.is_hungry):
                 return None
             content, rest = reader.read(octets)
             if rest:
@@ -47,6 +75,8 @@ class Transaction:
 
     def refusal(self) -> Reply | None:
         """What there is against the content so far; at the end it is the same however it was split."""
-        if self._content.bare_newline:
+        if self._refusal is not None:
+            return self._refusal
+        if self._reader.bare_newline:
             return reply.BARE_NEWLINE
-        return reply.MESSAGE_TOO_BIG if self._size > self._terms.max_size else None
+        return reply.MESSAGE_TOO_BIG if self._size > self._max_size else None

@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IReactorTime
 from smtpserv import reply
 from smtpserv.dialogue.command import Hello, Mail, Rcpt
 from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event
-from smtpserv.dialogue.extension import Terms
 from smtpserv.dialogue.server import ServerDialogue
+from smtpserv.dialogue.terms import Terms
 from smtpserv.interfaces import IStreamingProcessor
 from smtpserv.message import Envelope, ReversePath, Session, TLSFacts
 from smtpserv.reply import Reply

@@ -7,8 +7,8 @@ from typing import Any
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.event import EndOfData, Event
-from smtpserv.dialogue.extension import BareNewlines, Terms
 from smtpserv.dialogue.server import ServerDialogue
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.reply import Reply, parse_replies
 from smtpserv.testing.memory import MemorySession, RecordingProcessor, memory_session
 

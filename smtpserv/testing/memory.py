@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from smtpserv.dialogue.extension import Terms
+from smtpserv.dialogue.terms import Terms
 from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor, Outcome
 from smtpserv.message import Content, Envelope, ForwardPath, Message, Peer, ReversePath, Session
 from smtpserv.reply import Reply, parse_replies
