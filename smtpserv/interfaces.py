@@ -14,7 +14,7 @@ are the contract.
 # Interface methods take no self, and have no body but their contract.
 # mypy: disable-error-code="empty-body"
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -146,6 +146,59 @@ class IAuthenticationObserver(Interface):
         """A client's credentials were wrong.
 
         :param name: whom it wanted to be, as it wrote it; empty where that is not known.
+        """
+
+
+class IExtensionSupport(Interface):
+    """What a processor honours beyond what every message needs. Only then is it offered to clients."""
+
+    honours: Iterable[str] = Attribute(
+        "EHLO keywords: of DSN, BINARYMIME, REQUIRETLS, DELIVERBY, FUTURERELEASE and MT-PRIORITY, those whose"
+        " parameters on the envelope it obeys, or passes on to somebody who does."
+    )
+
+
+class IExtension(Interface):
+    """An ESMTP extension from outside (RFC 5321 section 2.2)."""
+
+    keyword: str = Attribute("As EHLO announces it.")
+    argument: str = Attribute("What follows the keyword; maybe nothing.")
+    verbs: Iterable[str] = Attribute("The commands it adds, in capitals.")
+    mail: Mapping[str, Callable[[str | None], bool]] = Attribute(
+        "The parameters it adds to MAIL, in capitals, and what says whether a value is in good form; it is"
+        " given None where there is none."
+    )
+    rcpt: Mapping[str, Callable[[str | None], bool]] = Attribute("The same for RCPT.")
+    allowance: int = Attribute("Octets it adds to the longest command line.")
+
+    def perform(session: Session, verb: str, argument: str) -> Verdict:
+        """A client said one of the commands; what follows the verb is text without control characters.
+
+        :return: the reply; None is 250.
+        """
+
+
+class IExchange(Interface):
+    """One SASL exchange (RFC 4954)."""
+
+    def respond(octets: bytes | None) -> Awaitable[bytes | str]:
+        """Take what the client said, decoded; None when it sent no initial response.
+
+        :return: octets, the next challenge; or text, the identity that the client has proved.
+        :raises smtpserv.error.SMTPError: when it ends otherwise.
+        """
+
+
+class IAuthentication(Interface):
+    """Lets clients say who they are."""
+
+    def mechanisms(session: Session) -> tuple[str, ...]:
+        """The SASL mechanisms this session is offered, the strongest first."""
+
+    def start(name: str, session: Session) -> IExchange:
+        """Begin an exchange.
+
+        :raises smtpserv.error.SMTPError: for a mechanism that is not offered.
         """
 
 

@@ -65,6 +65,8 @@ class Session:
     :param greeting_verb: ``HELO``, ``EHLO`` or ``LHLO``; empty before any.
     :param hello_name: what the client called itself, unchecked.
     :param identity: who authenticated, None when nobody did.
+    :param forwarded: what a trusted proxy says of the client it relays for (XFORWARD), by attribute; None
+        where it does not know.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Session:
     hello_name: str = ""
     tls: TLSFacts | None = None
     identity: str | None = None
+    forwarded: Parameters = field(default=NO_PARAMETERS, hash=False)
 
     @property
     def protocol(self) -> str:

@@ -29,6 +29,7 @@ def ip_address(host: str) -> IPAddress | None:
     return (address.ipv4_mapped if address.version == 6 else None) or address
 
 
+@lru_cache(4096)
 def place_of(host: str) -> str:
     """What a peer is counted by: the address, or the /64 that one IPv6 customer has to himself."""
     address = ip_address(host)

@@ -23,12 +23,12 @@ from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor
 from smtpserv.plugins import find_processors, make_processor
 from smtpserv.server.content import CollectingProcessor
 from smtpserv.server.factory import SMTPServerFactory
+from smtpserv.server.house import House
 from smtpserv.server.journal import Journal, render_json, render_text
 from smtpserv.server.limits import Limits
 from smtpserv.server.listening import Listener
 from smtpserv.server.logfile import open_log
 from smtpserv.server.panel import seat
-from smtpserv.server.receiver import House
 from smtpserv.settings import SETTINGS, Setting, read_config
 
 DEFAULT_LISTEN: Final = "tcp:8025:interface=127.0.0.1"

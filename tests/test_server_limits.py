@@ -4,7 +4,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
 from smtpserv.error import Reject
-from smtpserv.server.limits import GRACE, PER_ADDRESS, Deadlines, Limits, is_local
+from smtpserv.network import is_local
+from smtpserv.server.limits import GRACE, PER_ADDRESS, Deadlines, Limits
 from smtpserv.testing import MemorySession, RecordingProcessor, memory_session
 from tests.server_tools import (
     CONTENT,

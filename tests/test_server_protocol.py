@@ -8,6 +8,8 @@ from zope.interface import directlyProvides
 
 from smtpserv.server.limits import Limits
 from smtpserv.server.protocol import READ_AHEAD
+import smtpserv.tls
+from smtpserv.message import TLSFacts
 from smtpserv.testing import HandThread, RecordingProcessor, memory_session
 from tests.server_tools import (
     CONTENT,
@@ -175,21 +177,33 @@ class ProtectionTests(SynchronousTestCase):
         self.assertIsNone(processor.messages[0].session.tls)
 
     def test_tls(self) -> None:
-        """One with TLS has its version and cipher, and its protocol ends in S (RFC 3848)."""
-
-        class Handle:
-            def get_protocol_version_name(self) -> str:
-                return "TLSv1.3"
-
-            def get_cipher_name(self) -> Any:
-                return "TLS_AES_256_GCM_SHA384"
-
+        """Under TLS the greeting waits for the handshake; then its facts are known (RFC 3848: ESMTPS)."""
         processor = RecordingProcessor()
-        client = Server(processor).connect()
-        directlyProvides(client.transport, ISSLTransport)
-        client.transport.getHandle = Handle  # type: ignore[attr-defined]
-        client.say(HELLO + TRANSACTION)
+        server = Server(processor)
+        factory: Any = server.factory
+        protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 2525))
+        wire: Any = Wire(protocol, True)
+        directlyProvides(wire, ISSLTransport)
+        wire.getHandle = object
+        facts = {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384"}
+        self.patch(smtpserv.tls, "tls_facts", lambda handle: facts)
+        protocol.makeConnection(wire)
+        self.assertEqual(wire.value(), b"")
+        protocol.handshakeCompleted()
+        self.assertEqual(codes(wire.value()), ["220"])
+        protocol.dataReceived(HELLO + TRANSACTION)
         session = processor.messages[0].session
-        assert session.tls is not None
-        facts = (session.tls.version, session.tls.cipher, session.protocol)
-        self.assertEqual(facts, ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "ESMTPS"))
+        self.assertEqual((session.tls, session.protocol), (TLSFacts(**facts), "ESMTPS"))
+
+    def test_hands_that_are_not_shaken(self) -> None:
+        """A client that does not shake hands is cut off."""
+        server = Server(RecordingProcessor())
+        factory: Any = server.factory
+        protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 2525))
+        wire = Wire(protocol, True)
+        directlyProvides(wire, ISSLTransport)
+        protocol.makeConnection(wire)
+        server.advance(29)
+        self.assertFalse(wire.aborted)
+        server.advance(1)
+        self.assertEqual((wire.aborted, wire.value(), server.leftovers()), (True, b"", []))

@@ -6,16 +6,13 @@ in :mod:`smtpserv.dialogue.terms`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from smtpserv import reply
 from smtpserv.dialogue.command import Parse
 from smtpserv.error import SMTPError
 from smtpserv.message import Parameters
 from smtpserv.reply import Reply
-
-if TYPE_CHECKING:
-    from smtpserv.dialogue.terms import Terms
 
 #: Says whether a parameter's value, None where it has none, is in good form.
 Check = Callable[[str | None], bool]
@@ -37,17 +34,17 @@ class Standing:
     trusted: bool = False
 
 
-def _no_argument(terms: "Terms", standing: Standing) -> str:
+def _no_argument(terms: Any, standing: Standing) -> str:
     return ""
 
 
-def _always(terms: "Terms", standing: Standing) -> bool:
+def _always(terms: Any, standing: Standing) -> bool:
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """What one EHLO keyword means.
+    """What one EHLO keyword means. What depends on the server is given its :class:`~.terms.Terms`.
 
     :param keyword: as EHLO announces it.
     :param argument: what follows the keyword.
@@ -60,8 +57,8 @@ class Extension:
     """
 
     keyword: str
-    argument: "Callable[[Terms, Standing], str]" = _no_argument
-    offered: "Callable[[Terms, Standing], bool]" = _always
+    argument: Callable[[Any, Standing], str] = _no_argument
+    offered: Callable[[Any, Standing], bool] = _always
     mail: Mapping[str, Check] = field(default_factory=dict)
     rcpt: Mapping[str, Check] = field(default_factory=dict)
     verbs: Mapping[str, Parse] = field(default_factory=dict)

@@ -2,14 +2,11 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from smtpserv import reply
 from smtpserv.dialogue import command
 from smtpserv.dialogue.extension import Check, Extension, Standing
-
-if TYPE_CHECKING:
-    from smtpserv.dialogue.terms import Terms
 
 # xtext = *( xchar / hexchar ), which decodes to printable ASCII (RFC 3461 section 4)
 _XTEXT = r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
@@ -36,12 +33,12 @@ def _notify(value: str | None) -> bool:
     )
 
 
-def _honoured(keyword: str) -> "Callable[[Terms, Standing], bool]":
+def _honoured(keyword: str) -> Callable[[Any, Standing], bool]:
     """Offered if the processor says that it does what the extension promises."""
     return lambda terms, standing: keyword in terms.honours
 
 
-def _mechanisms(terms: "Terms", standing: Standing) -> str:
+def _mechanisms(terms: Any, standing: Standing) -> str:
     return " ".join(standing.mechanisms)
 
 

@@ -1,17 +1,21 @@
 """The life of one session, from connection to last message: receives, is swept, leaves, is cut off."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from twisted.internet.task import deferLater
 
 from smtpserv.dialogue import state
+from smtpserv.dialogue.command import Auth, Foreign, Hello, Mail, Override, Rcpt, Response
+from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, StartTLS
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.message import Session, TLSFacts
 from smtpserv.reply import Reply
+from smtpserv.server.house import House
 from smtpserv.server.inquiry import Inquiry
+from smtpserv.server.introduction import Introduction
 from smtpserv.server.limits import Deadlines
-from smtpserv.server.receiver import REACTIONS, House, Receiver
+from smtpserv.server.receiver import Receiver
 from smtpserv.server.reception import release
 
 #: States in which nothing of a message is under way.
@@ -26,7 +30,6 @@ class Conversation:
     """One session. While an answer is awaited the dialogue stands still.
 
     :param session: what is known of the client so far.
-    :param protection: tells what protects the connection; asked when the client says hello.
     :param progress: called when something was answered later than at once: there may be output.
     """
 
@@ -34,17 +37,16 @@ class Conversation:
         self,
         house: House,
         session: Session,
-        protection: Callable[[], TLSFacts | None],
         progress: Callable[[], None],
     ) -> None:
         self.dialogue: Final = ServerDialogue(house.terms)
         self._house: Final = house
         self._progress: Final = progress
-        self._deadlines: Final = Deadlines(house.limits, house.clock.seconds())
+        self._opened: Final = house.clock.seconds()
+        self._deadlines: Final = Deadlines(house.limits, self._opened)
         self._inquiry: Final = Inquiry(house.clock, self._waited, self._resume, release, session.id)
-        self._receiver: Final = Receiver(
-            house, session, protection, self.dialogue, self._inquiry, self._deadlines
-        )
+        self._client: Final = Introduction(house, session, self.dialogue, self._inquiry, self._start_over)
+        self._receiver: Final = Receiver(house, self._client, self.dialogue, self._inquiry, self._deadlines)
         self._farewell: Reply | None = None
 
     @property
@@ -54,7 +56,12 @@ class Conversation:
 
     def start(self) -> None:
         """The client connected."""
-        self._receiver.greet()
+        self._client.greet()
+
+    def secured(self, facts: TLSFacts) -> None:
+        """Hands are shaken: from here on TLS protects the session."""
+        self._client.secured(facts)
+        self._advance()
 
     def receive(self, octets: bytes) -> None:
         """The client sent something."""
@@ -84,15 +91,32 @@ class Conversation:
 
     def disconnected(self) -> None:
         """The connection is gone. A message whose end had come is still finished; all else is given up."""
-        if self.dialogue.owed != state.END_OF_DATA:
+        if not self.dialogue.is_complete:
             self._give_up()
         self.dialogue.close()
-        self._receiver.record_end()
+        self._record_end()
 
     def abandon(self) -> None:
         """Nobody is there to hear us: give up what is under way, and hear no more."""
         self._give_up()
         self.dialogue.close()
+
+    def _record_end(self) -> None:
+        """The session is over: its line in the mail log."""
+        session, last_words = self._client.session, self.dialogue.last_words
+        self._house.journal.record(
+            "session",
+            id=session.id,
+            peer=session.peer.host,
+            hello=session.hello_name,
+            messages=self._receiver.messages,
+            code=last_words.code if last_words else None,
+            why=last_words.text if last_words else None,
+            seconds=self._house.clock.seconds() - self._opened,
+        )
+
+    def _start_over(self) -> None:
+        self._receiver.abort()
 
     def _give_up(self) -> None:
         self._inquiry.give_up()
@@ -110,7 +134,7 @@ class Conversation:
 
         A client that pipelines without end lets the others have their turn now and then.
         """
-        dialogue, inquiry, receiver = self.dialogue, self._inquiry, self._receiver
+        dialogue, inquiry, client, receiver = self.dialogue, self._inquiry, self._client, self._receiver
         events = 0
         while not inquiry.is_open:
             if self._farewell is not None and dialogue.state in _AT_REST:
@@ -118,11 +142,34 @@ class Conversation:
             event = dialogue.next_event()
             if event is None:
                 return None
-            REACTIONS[type(event)](receiver, event)
+            reaction = _OF_MESSAGES.get(type(event))
+            if reaction is not None:
+                reaction(receiver, event)
+            else:
+                _OF_THE_CLIENT[type(event)](client, event)
             events += 1
             if events >= _EVENTS_A_TURN and not inquiry.is_open:
                 inquiry.ask(_go_on, deferLater, self._house.clock, 0)
         return None
+
+
+#: What is done about each event: of a message, and of who the client is.
+_OF_MESSAGES: Final[Mapping[type[Event], Callable[[Receiver, Any], None]]] = {
+    Mail: Receiver.mail,
+    Rcpt: Receiver.rcpt,
+    Data: Receiver.data,
+    Content: Receiver.content,
+    ContentRefused: Receiver.content_refused,
+    EndOfData: Receiver.end_of_data,
+}
+_OF_THE_CLIENT: Final[Mapping[type[Event], Callable[[Introduction, Any], None]]] = {
+    Hello: Introduction.hello,
+    StartTLS: Introduction.start_tls,
+    Auth: Introduction.authenticate,
+    Response: Introduction.respond,
+    Override: Introduction.override,
+    Foreign: Introduction.foreign,
+}
 
 
 def _go_on(_: object) -> None:

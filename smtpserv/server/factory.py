@@ -14,10 +14,11 @@ from twisted.python.failure import Failure
 
 from smtpserv import reply
 from smtpserv.message import Peer
+from smtpserv.network import place_of
 from smtpserv.reply import Reply
-from smtpserv.server.limits import LINGER, place_of
+from smtpserv.server.house import House
+from smtpserv.server.limits import LINGER
 from smtpserv.server.protocol import SMTPServerProtocol
-from smtpserv.server.receiver import House
 
 _log = Logger()
 

@@ -1,11 +1,10 @@
 """What a server bears, and the deadlines of one session."""
 
-import ipaddress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from smtpserv import reply
+from smtpserv.network import is_local
 from smtpserv.reply import Reply
 
 #: Connections from one address that is not loopback, when nothing else was said.
@@ -13,6 +12,9 @@ PER_ADDRESS: Final = 100
 
 #: Seconds of mail data before its rate is looked at.
 GRACE: Final = 30.0
+
+#: Seconds that shaking hands may take.
+HANDSHAKE: Final = 30.0
 
 #: Seconds a client that was told goodbye may take to close.
 LINGER: Final = 10.0
@@ -46,27 +48,6 @@ class Limits:
         if self.max_connections_per_address is not None:
             return self.max_connections_per_address
         return self.max_connections if is_local(host) else PER_ADDRESS
-
-
-@lru_cache(4096)
-def place_of(host: str) -> str:
-    """What connections are counted by: the address, or the /64 that one IPv6 customer has to himself."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return str(ipaddress.ip_network((mapped, 64 if mapped.version == 6 else 32), strict=False))
-
-
-@lru_cache(4096)
-def is_local(host: str) -> bool:
-    """Whether the peer is on this machine: a loopback address or a Unix socket."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return True
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Deadlines:

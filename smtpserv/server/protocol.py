@@ -4,7 +4,13 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -13,8 +19,8 @@ from smtpserv.dialogue import state
 from smtpserv.message import Peer, Session, TLSFacts
 from smtpserv.reply import Reply
 from smtpserv.server.conversation import Conversation
-from smtpserv.server.limits import LINGER
-from smtpserv.server.receiver import House
+from smtpserv.server.house import House
+from smtpserv.server.limits import HANDSHAKE, LINGER
 
 #: States in which the client has said nothing to speak of: a greeting alone can't congest it, and a TLS
 #: transport, which is congested until it has shaken hands, must read to do so.
@@ -24,7 +30,7 @@ _UNHEARD: Final = frozenset({state.CONNECTING, state.REFUSED, state.CONNECTED})
 READ_AHEAD: Final = 65536
 
 
-@implementer(IPushProducer, IHalfCloseableProtocol)
+@implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
 class SMTPServerProtocol(Protocol):
     """One connection.
 
@@ -35,9 +41,9 @@ class SMTPServerProtocol(Protocol):
         self.peer: Final = peer
         self._house: Final = house
         self._ended: Final = ended
-        self._conversation = Conversation(
-            house, Session(os.urandom(6).hex(), peer), self._protection, self._settled
-        )
+        self._conversation = Conversation(house, Session(os.urandom(6).hex(), peer), self._settled)
+        #: When shaking hands began, while it lasts.
+        self._shaking_since: float | None = None
         self._congested = False
         self._paused = False
         self._deaf = False
@@ -47,11 +53,24 @@ class SMTPServerProtocol(Protocol):
     transport: Any
 
     def connectionMade(self) -> None:
-        """Greet the client."""
+        """Greet the client; under TLS, when hands are shaken."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self._conversation.start()
+        if ISSLTransport.providedBy(self.transport):
+            self._shaking_since = self._house.clock.seconds()
+        else:
+            self._conversation.start()
+            self._flush()
+
+    def handshakeCompleted(self) -> None:
+        """Hands are shaken: at the connection's begin, or after STARTTLS."""
+        if self._shaking_since is None:
+            return
+        from smtpserv.tls import tls_facts  # needs pyOpenSSL, which is there where hands are shaken
+
+        self._shaking_since = None
+        self._conversation.secured(TLSFacts(**tls_facts(self.transport.getHandle())))
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -76,7 +95,10 @@ class SMTPServerProtocol(Protocol):
 
     def sweep(self, now: float) -> None:
         """Called every second: end what lasts too long."""
-        if self._closed_at is None:
+        if self._shaking_since is not None:
+            if now - self._shaking_since >= HANDSHAKE:
+                self.transport.abortConnection()
+        elif self._closed_at is None:
             if self._conversation.sweep(now):
                 self._settled()
         elif self.transport is not None and now - self._closed_at >= LINGER:
@@ -126,9 +148,12 @@ class SMTPServerProtocol(Protocol):
         output = dialogue.take_output()
         if output:
             transport.write(output)
+        if dialogue.state is state.TLS and self._shaking_since is None:
+            self._shaking_since = self._house.clock.seconds()
+            transport.startTLS(self._house.certificates)
         waiting = self._conversation.is_waiting
         # Of a client that closed its half, what it sent before may still make a message; else it is gone.
-        if self._deaf and not (waiting and (dialogue.buffered or dialogue.owed == state.END_OF_DATA)):
+        if self._deaf and not (waiting and (dialogue.buffered or dialogue.is_complete)):
             self._conversation.abandon()
         if dialogue.state is state.CLOSED:
             self._closed_at = self._house.clock.seconds()
@@ -145,9 +170,3 @@ class SMTPServerProtocol(Protocol):
         if pause is not self._paused and self.transport is not None and not self._deaf:
             self._paused = pause
             (self.transport.pauseProducing if pause else self.transport.resumeProducing)()
-
-    def _protection(self) -> TLSFacts | None:
-        if not ISSLTransport.providedBy(self.transport):
-            return None
-        connection: Any = self.transport.getHandle()  # type: ignore[attr-defined]
-        return TLSFacts(connection.get_protocol_version_name(), connection.get_cipher_name() or "")

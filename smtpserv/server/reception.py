@@ -62,12 +62,14 @@ class Reception:
             self.abort()
         return refusal
 
-    def finished(self, outcome: Any) -> Reply:
-        """The last reply, of whatever the processor answered."""
+    def finished(self, outcome: Any) -> Reply | Results:
+        """What the client hears, of whatever the processor answered."""
         if outcome is None:
             return reply.accepted(self.envelope.id)
-        if isinstance(outcome, Results) and len(outcome.replies) == len(self.envelope.forward_paths):
-            outcome = outcome.combined()
+        if isinstance(outcome, Results):
+            if len(outcome.replies) == len(self.envelope.forward_paths):
+                return Results([checked(each) for each in outcome.replies])
+            return misfit(outcome, "the processor")
         return checked(outcome) if isinstance(outcome, Reply) else misfit(outcome, "the processor")
 
     def abort(self) -> None:

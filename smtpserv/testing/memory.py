@@ -15,11 +15,11 @@ from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor, Outcome
 from smtpserv.message import Content, Envelope, ForwardPath, Message, Peer, ReversePath, Session
 from smtpserv.reply import Reply, parse_replies
 from smtpserv.server.content import CollectingProcessor, InThread
+from smtpserv.server.house import House
 from smtpserv.server.journal import Journal
 from smtpserv.server.limits import Limits
 from smtpserv.server.panel import seat
 from smtpserv.server.protocol import SMTPServerProtocol
-from smtpserv.server.receiver import House
 
 #: Octets that open a session and a transaction up to DATA.
 PREAMBLE = b"EHLO client.example\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n"

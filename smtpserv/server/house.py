@@ -1,0 +1,48 @@
+"""What all sessions of a listener share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from smtpserv.dialogue.terms import Terms
+from smtpserv.interfaces import IAuthentication, IStreamingProcessor, Verdict
+from smtpserv.message import Session
+from smtpserv.network import Networks
+from smtpserv.server.journal import Journal
+from smtpserv.server.limits import Limits
+from smtpserv.server.panel import Panel
+
+#: What answers a verb from outside: it is given the session and what followed the verb.
+Foreigner = Callable[[Session, str], Verdict]
+
+
+_NOBODY: Final = Networks()
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all sessions of a listener share.
+
+    :param certificates: what ``startTLS`` takes; None where STARTTLS is not offered.
+    :param authentication: None where AUTH is not.
+    :param trusted: whose XCLIENT and XFORWARD count.
+    :param foreigners: what answers the verbs that extensions from outside add.
+    """
+
+    clock: IReactorTime
+    terms: Terms
+    limits: Limits
+    panel: Panel
+    processor: IStreamingProcessor
+    journal: Journal
+    certificates: Any = None
+    authentication: IAuthentication | None = None
+    trusted: Networks = _NOBODY
+    foreigners: Mapping[str, Foreigner] = field(default_factory=dict)
+
+    def refused(self, session: Session, verb: str | None, code: int, status: str | None) -> None:
+        """Put a refusal on record."""
+        fields = {"id": session.id, "peer": session.peer.host, "verb": verb}
+        self.journal.record("refused", **fields, code=code, status=status)

@@ -1,0 +1,207 @@
+"""Who the client is: from its connection to its hello, TLS and AUTH, and what a proxy says of it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from smtpserv import reply
+from smtpserv.dialogue import state
+from smtpserv.dialogue.command import Auth, Foreign, Hello, Override, Response
+from smtpserv.dialogue.event import StartTLS
+from smtpserv.dialogue.extension import Standing
+from smtpserv.dialogue.server import ServerDialogue
+from smtpserv.error import SMTPError
+from smtpserv.interfaces import IExchange
+from smtpserv.message import Peer, Session, TLSFacts
+from smtpserv.network import ip_address
+from smtpserv.reply import Reply
+from smtpserv.server.house import House
+from smtpserv.server.inquiry import Inquiry
+from smtpserv.server.panel import Question
+from smtpserv.server.reception import checked, misfit
+
+
+class Introduction:
+    """What is known of a session's client, and how it comes to be known.
+
+    :param session: what is known so far.
+    :param start_over: called when the session begins anew, and with it whatever was under way ends.
+    """
+
+    __slots__ = ("session", "_house", "_dialogue", "_inquiry", "_start_over", "_exchange", "_is_trusted")
+
+    def __init__(
+        self,
+        house: House,
+        session: Session,
+        dialogue: ServerDialogue,
+        inquiry: Inquiry,
+        start_over: Callable[[], None],
+    ) -> None:
+        self.session = session
+        self._house = house
+        self._dialogue = dialogue
+        self._inquiry = inquiry
+        self._start_over = start_over
+        self._exchange: IExchange | None = None
+        self._is_trusted = session.peer.host in house.trusted
+
+    def greet(self) -> None:
+        """The client is there: greet it, if it is welcome."""
+        self._stand()
+        self._admit(self.session, self._greeted)
+
+    def _greeted(self, refusal: Reply | None) -> None:
+        early = self._house.panel.early
+        if refusal is None and early is not None and self._dialogue.buffered:
+            self._inquiry.ask(lambda verdict: self._send(_unwelcome(verdict)), early, self.session)
+        else:
+            self._send(refusal)
+
+    def _admit(self, session: Session, then: Callable[[Reply | None], None]) -> None:
+        self.consult(lambda verdict: then(_unwelcome(verdict)), self._house.panel.connect, session)
+
+    def consult(self, then: Callable[[Any], None], question: Question, *facts: object) -> None:
+        """Ask, if there is somebody to ask."""
+        if question is None:
+            then(None)
+        else:
+            self._inquiry.ask(then, question, *facts)
+
+    def hello(self, event: Hello) -> None:
+        """EHLO, HELO or LHLO."""
+        known = self.session
+        session = Session(
+            known.id, known.peer, event.verb, event.name, known.tls, known.identity, known.forwarded
+        )
+
+        def answer(answered: Any) -> None:
+            refusal = verdict(answered)
+            if refusal is None or refusal.accepted:
+                self.session = session
+                self._start_over()
+                self._send(None)
+            else:
+                self._send(refusal)
+
+        self.consult(answer, self._house.panel.hello, session)
+
+    def start_tls(self, _: StartTLS) -> None:
+        """STARTTLS: the protocol shakes hands when the reply is sent."""
+        self._send(None)
+
+    def secured(self, facts: TLSFacts | None) -> None:
+        """Hands are shaken. What was said in clear, anybody may have said (RFC 3207 section 4.2)."""
+        is_new = self._dialogue.state is state.CONNECTING
+        self.session = Session(self.session.id, self.session.peer, tls=facts)
+        self._start_over()
+        self._dialogue.secured(self._stand())
+        if is_new:
+            self.greet()
+
+    def authenticate(self, event: Auth) -> None:
+        """AUTH: the first step of an exchange."""
+
+        def begin() -> Any:
+            authentication = self._house.authentication
+            if authentication is None:
+                raise SMTPError(reply.OUT_OF_ORDER)
+            self._exchange = authentication.start(event.mechanism, self.session)
+            return self._exchange.respond(event.initial)
+
+        self._inquiry.ask(self._step, begin)
+
+    def respond(self, event: Response) -> None:
+        """The client's answer to a challenge."""
+        assert self._exchange is not None, "a response follows a challenge"
+        self._inquiry.ask(self._step, self._exchange.respond, event.octets)
+
+    def _step(self, answer: Any) -> None:
+        if isinstance(answer, bytes):
+            self._dialogue.send(reply.challenge(answer))
+            return
+        self._exchange = None
+        if isinstance(answer, str):
+            self.session = replace(self.session, identity=answer)
+            self._stand()
+            self._send(None)
+            return
+        refusal = checked(answer) if isinstance(answer, Reply) else misfit(answer, "authentication")
+        if refusal.code in _WRONG:
+            self._house.panel.authentication_failed(self.session, "")
+        self._send(refusal)
+
+    def override(self, event: Override) -> None:
+        """XCLIENT: a trusted peer speaks for somebody else from here on; XFORWARD: it tells of a client."""
+        if event.verb == "XFORWARD":
+            self.session = replace(self.session, forwarded={**self.session.forwarded, **event.attributes})
+            self._send(None)
+            return
+        session = _overridden(self.session, event)
+        if session is None:
+            self._send(reply.BAD_ARGUMENT)
+            return
+
+        def answer(refusal: Reply | None) -> None:
+            self.session = self.session if refusal else session
+            self._stand()
+            self._send(refusal)
+
+        self._admit(session, answer)
+
+    def foreign(self, event: Foreign) -> None:
+        """A verb from outside."""
+        answering = self._house.foreigners[event.verb]
+        self._inquiry.ask(lambda answer: self._send(verdict(answer)), answering, self.session, event.argument)
+
+    def _stand(self) -> Standing:
+        session, authentication = self.session, self._house.authentication
+        standing = Standing(
+            secure=session.tls is not None,
+            authenticated=session.identity is not None,
+            mechanisms=authentication.mechanisms(session) if authentication is not None else (),
+            trusted=self._is_trusted,
+        )
+        self._dialogue.stand(standing)
+        return standing
+
+    def _send(self, answer: Reply | None) -> None:
+        if answer is not None and not answer.accepted:
+            self._house.refused(self.session, self._dialogue.owed, answer.code, answer.status)
+        self._dialogue.send(answer)
+
+
+#: Replies to credentials that are wrong, the last of them in a session included.
+_WRONG: Final = frozenset({535, 421})
+
+
+def _overridden(session: Session, event: Override) -> Session | None:
+    """The session as a trusted peer says it is; None where what it says makes no sense."""
+    attributes = event.attributes
+    address = attributes.get("ADDR", session.peer.host) or ""
+    host = address[5:] if address[:5].upper() == "IPV6:" else address
+    port = attributes.get("PORT") or "0"
+    if (host and "ADDR" in attributes and ip_address(host) is None) or not port.isdigit():
+        return None
+    peer = Peer(host, int(port)) if {"ADDR", "PORT"} & set(attributes) else session.peer
+    return Session(
+        session.id,
+        peer,
+        hello_name=attributes.get("HELO") or "",
+        tls=session.tls,
+        identity=attributes.get("LOGIN"),
+        forwarded=session.forwarded,
+    )
+
+
+def verdict(answer: Any) -> Reply | None:
+    """What a policy answered: None or a Reply; anything else is its fault."""
+    if answer is None:
+        return None
+    return checked(answer) if isinstance(answer, Reply) else misfit(answer, "a policy")
+
+
+def _unwelcome(answer: Any) -> Reply | None:
+    """What is said in place of a greeting, if anything."""
+    refusal = verdict(answer)
+    return None if refusal is None or refusal.accepted else reply.unwelcome(refusal)
