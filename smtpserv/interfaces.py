@@ -202,6 +202,26 @@ class IAuthentication(Interface):
         """
 
 
+class IExtensionMaker(Interface):
+    """The plug-in: makes an ESMTP extension from the arguments of ``--extension=NAME:ARGS``.
+
+    Put one in a module under ``twisted/plugins/``, or name it in the entry point group
+    ``smtpserv.extensions``. :class:`smtpserv.plugins.ExtensionMaker` is one that needs no code.
+    """
+
+    name: str = Attribute("What ``--extension`` calls it: letters, digits and hyphens.")
+    help: str = Attribute("One line for ``--help-extensions``.")
+    arguments: str = Attribute("The arguments it takes, several lines for ``--help-extension=NAME``.")
+
+    def make_extension(reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]) -> object:
+        """Make the extension; it provides IExtension.
+
+        :param positional: the arguments without a name, in order.
+        :param named: the others; a hyphen in a name has become an underscore.
+        :raises smtpserv.error.StartError: for arguments that are wrong, in a line for the operator.
+        """
+
+
 class IPolicyMaker(Interface):
     """The plug-in: makes a policy from the arguments of ``--policy=NAME:ARGS``.
 

@@ -14,6 +14,9 @@ from smtpserv.error import StartError
 from smtpserv.interfaces import (
     IAuthenticationObserver,
     IEarlyTalkerPolicy,
+    IExtension,
+    IExtensionMaker,
+    IExtensionSupport,
     IMessageObserver,
     IMessageProcessor,
     IMessageProcessorMaker,
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 #: The entry point group in which a package names its processors.
 GROUP: Final = "smtpserv.processors"
 
-Maker = IMessageProcessorMaker | IPolicyMaker
+Maker = IMessageProcessorMaker | IPolicyMaker | IExtensionMaker
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,10 @@ PROCESSORS: Final = Kind(
     GROUP,
     IMessageProcessorMaker,
     (IMessageProcessor, IStreamingProcessor),
-    (IRelayingProcessor, *_STAGES, *_OBSERVERS),
+    (IRelayingProcessor, IExtensionSupport, *_STAGES, *_OBSERVERS),
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
+EXTENSIONS: Final = Kind("extension", "smtpserv.extensions", IExtensionMaker, (IExtension,))
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,17 @@ class PolicyMaker(_FactoryMaker):
         return self._make(POLICIES, reactor, positional, named)
 
 
+@implementer(IPlugin, IExtensionMaker)
+class ExtensionMaker(_FactoryMaker):
+    """Makes an ESMTP extension by calling what a dotted path names."""
+
+    def make_extension(
+        self, reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]
+    ) -> object:
+        """Call the factory; arguments that it does not take are a :class:`StartError`."""
+        return self._make(EXTENSIONS, reactor, positional, named)
+
+
 def _call(
     name: str, factory: Callable[..., object], positional: tuple[object, ...], named: dict[str, str]
 ) -> object:
@@ -142,4 +157,8 @@ def first_line(found: object) -> str:
 
 
 #: The maker of what only a path names, by noun.
-MAKERS: Final[dict[str, Any]] = {"processor": ProcessorMaker, "policy": PolicyMaker}
+MAKERS: Final[dict[str, Any]] = {
+    "processor": ProcessorMaker,
+    "policy": PolicyMaker,
+    "extension": ExtensionMaker,
+}

@@ -18,8 +18,9 @@ from zope.interface.verify import verifyObject
 
 from smtpserv.arguments import parse_arguments, split_description
 from smtpserv.error import StartError
+from smtpserv.maker import EXTENSIONS, MAKERS, POLICIES, PROCESSORS, Kind, Maker, first_line
 from smtpserv.maker import GROUP as GROUP
-from smtpserv.maker import MAKERS, POLICIES, PROCESSORS, Kind, Maker, first_line
+from smtpserv.maker import ExtensionMaker as ExtensionMaker
 from smtpserv.maker import PolicyMaker as PolicyMaker
 from smtpserv.maker import ProcessorMaker as ProcessorMaker
 
@@ -83,6 +84,11 @@ def find_policies() -> Directory:
     return _find(POLICIES)
 
 
+def find_extensions() -> Directory:
+    """Look for every ESMTP extension from outside that is installed."""
+    return _find(EXTENSIONS)
+
+
 def _find(kind: Kind) -> Directory:
     maker: Any = kind.maker
     return Directory(getPlugins(maker), entry_points(group=kind.group), kind)
@@ -98,6 +104,14 @@ def make_processor(description: str, reactor: "IReactorCore", directory: Directo
 
 def make_policy(description: str, reactor: "IReactorCore", directory: Directory) -> object:
     """Make the policy that ``--policy`` describes, and see that it is one.
+
+    :raises StartError: in one line, for whatever is wrong with it.
+    """
+    return _make(description, reactor, directory)
+
+
+def make_extension(description: str, reactor: "IReactorCore", directory: Directory) -> Any:
+    """Make the extension that ``--extension`` describes, and see that it is one.
 
     :raises StartError: in one line, for whatever is wrong with it.
     """

@@ -109,6 +109,12 @@ SETTINGS: Final = (
     Setting("hostname", None, "", hostname, "NAME", "name in the greeting [the machine's]"),
     Setting("max-size", None, "33554432", number(1), "BYTES", "largest message, announced by SIZE"),
     Setting("max-recipients", None, "1000", number(100, 999999), "N", "per message, at least 100"),
+    Setting("tls", None, "", text, "PATH", "PEM file, or folder of them chosen by SNI: offers STARTTLS"),
+    Setting("tls-client-ca", None, "", text, "FILE", "PEM file of who may vouch for clients' certificates"),
+    Setting(
+        "trust-xclient", None, "", Networks.parse, "CIDR,...", "peers whose XCLIENT and XFORWARD count [none]"
+    ),
+    Setting("trust-proxy", None, "", Networks.parse, "CIDR,...", "peers whose PROXY header counts [none]"),
     Setting(
         "relay-from",
         None,

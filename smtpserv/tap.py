@@ -2,36 +2,56 @@
 
 import gc
 import os
+import re
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.usage import Options as UsageOptions
-from twisted.python.usage import UsageError
 
 from smtpserv import __version__
+from smtpserv.dialogue.command import foreign
+from smtpserv.dialogue.extension import Extension
+from smtpserv.dialogue.extensions import EXTENSIONS
 from smtpserv.dialogue.terms import Terms
 from smtpserv.error import StartError
-from smtpserv.escape import escape_controls
-from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor
-from smtpserv.plugins import find_processors, make_processor
+from smtpserv.interfaces import (
+    IAuthentication,
+    IExtension,
+    IExtensionSupport,
+    IMessageProcessor,
+    IRelayingProcessor,
+    IStreamingProcessor,
+)
+from smtpserv.network import Networks
+from smtpserv.options import DEFAULT_LISTEN as DEFAULT_LISTEN
+from smtpserv.options import Options as Options
+from smtpserv.options import fail
+from smtpserv.plugins import (
+    find_extensions,
+    find_policies,
+    find_processors,
+    make_extension,
+    make_policy,
+    make_processor,
+)
+from smtpserv.policy.access import RelayAccess
+from smtpserv.policy.authentication import Authentication
+from smtpserv.policy.checkers import make_checker
 from smtpserv.server.content import CollectingProcessor
-from smtpserv.server.factory import SMTPServerFactory
-from smtpserv.server.house import House
+from smtpserv.server.endpoint import Entrance
+from smtpserv.server.factory import Sessions, SMTPServerFactory
+from smtpserv.server.house import Foreigner, House
 from smtpserv.server.journal import Journal, render_json, render_text
 from smtpserv.server.limits import Limits
 from smtpserv.server.listening import Listener
 from smtpserv.server.logfile import open_log
 from smtpserv.server.panel import seat
-from smtpserv.settings import SETTINGS, Setting, read_config
-
-DEFAULT_LISTEN: Final = "tcp:8025:interface=127.0.0.1"
 
 #: Seconds that messages under way are given when the server stops.
 DRAIN: Final = 30.0
@@ -39,127 +59,13 @@ DRAIN: Final = 30.0
 _log = Logger()
 
 
-class Unstartable(SystemExit, Exception):
-    """Ends the program with exit code 1, and without a traceback.
-
-    It is an Exception as well, for which twistd removes its pid file and tells the process that waits for
-    the daemon; SystemExit alone would leave that one waiting for ever.
-    """
-
-    def __init__(self, line: str) -> None:
-        super().__init__(1)
-        self._line: Final = line
-
-    def __str__(self) -> str:
-        return self._line
-
-
-def fail(line: str) -> NoReturn:
-    """End the start with one line on stderr."""
-    line = escape_controls(" ".join(line.split()))
-    print(f"smtpserv: {line}", file=sys.__stderr__, flush=True)
-    raise Unstartable(line)
-
-
-_SYNOPSIS: Final = """\
-Usage: twistd [-n] smtpserv [options]
-       smtpserv [options]
-Receives mail by SMTP and gives each message to a processor.
-"""
-
-
-def _flag(setting: Setting) -> str:
-    return f"{f'-{setting.short},' if setting.short else '':4}--{setting.name}={setting.unit}"
-
-
-class Options(UsageOptions):
-    """The command line. After parsing, each setting's name holds its value, and ``listen`` the endpoints."""
-
-    optParameters = [[each.name, each.short, None, each.help] for each in SETTINGS] + [
-        ["config", None, None, "TOML file with the same names"]
-    ]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self["listen"] = []
-
-    def getUsage(self, width: int | None = None) -> str:
-        """What ``--help`` prints: the options in the order of a session, each on a line."""
-        rows = [
-            ("-l, --listen=ENDPOINT", f"speaks SMTP; may be repeated [{DEFAULT_LISTEN}]"),
-            *((_flag(each), f"{each.help}{each.default and f' [{each.default}]'}") for each in SETTINGS),
-            ("    --config=FILE", "TOML with the same names; what the command line says wins"),
-            ("    --help-processors", "every processor found, one line each"),
-            ("    --help-processor=NAME", "its arguments"),
-            ("    --version", "the version"),
-            ("    --help", "this"),
-        ]
-        column = max(len(flag) for flag, _ in rows) + 2
-        return "\n".join([_SYNOPSIS, *(f"  {flag:{column}}{text}" for flag, text in rows), ""])
-
-    def opt_listen(self, endpoint: str) -> None:
-        """Twisted server endpoint that speaks SMTP; may be repeated [tcp:8025:interface=127.0.0.1]"""
-        self["listen"].append(endpoint)
-
-    opt_l = opt_listen
-
-    def opt_help_processors(self) -> NoReturn:
-        """list every processor found, a line each"""
-        directory = find_processors()
-        for name in directory:
-            try:
-                print(f"{name:16}{directory.maker(name).help}")
-            except StartError as error:
-                print(f"{name:16}({error})")
-        raise SystemExit(0)
-
-    def opt_help_processor(self, name: str) -> NoReturn:
-        """show the arguments of a processor"""
-        maker = find_processors().maker(name)
-        print(f"{maker.name}: {maker.help}")
-        print(f"\n{maker.arguments}" if maker.arguments else "\nIt takes no arguments.")
-        raise SystemExit(0)
-
-    def opt_version(self) -> NoReturn:
-        """show the version"""
-        print(f"smtpserv {__version__}")
-        raise SystemExit(0)
-
-    def parseOptions(self, options: Any = None) -> None:
-        """Parse; whatever is wrong ends the start with a line that names it."""
-        try:
-            super().parseOptions(options)
-        except (UsageError, StartError) as error:
-            fail(str(error))
-
-    def parseArgs(self, *rest: str) -> None:
-        """Nothing but options is taken."""
-        if rest:
-            raise UsageError(f"unexpected argument: {rest[0]!r}")
-
-    def postOptions(self) -> None:
-        """Fill in what the command line left open, from the file and the defaults, and read every value."""
-        config = dict(read_config(self["config"])) if self["config"] else {}
-        listen = config.pop("listen", [DEFAULT_LISTEN])
-        listen = [listen] if isinstance(listen, str) else listen
-        if not (isinstance(listen, list) and listen and all(isinstance(each, str) for each in listen)):
-            raise StartError(f"{self['config']}: listen: {listen!r} is no endpoint and no list of them")
-        self["listen"] = self["listen"] or listen
-        for each in SETTINGS:
-            written, source = config.pop(each.name, each.default), f"{self['config']}: "
-            if self[each.name] is not None:
-                written, source = self[each.name], "--"
-            self[each.name] = each.value(written, source)
-        if config:
-            raise StartError(f"{self['config']}: unknown option {min(config)!r}")
-
-
 class MailService(MultiService):
     """The listeners and their sessions, from the first port bound to the last message finished."""
 
-    def __init__(self, factory: SMTPServerFactory, listeners: list[Listener]) -> None:
+    def __init__(self, journal: Journal, sessions: Sessions, listeners: list[Listener]) -> None:
         super().__init__()
-        self._factory: Final = factory
+        self._journal: Final = journal
+        self._sessions: Final = sessions
         for listener in listeners:
             listener.setServiceParent(self)
 
@@ -178,8 +84,8 @@ class MailService(MultiService):
 
     async def _see_out(self) -> None:
         await super().stopService()
-        await self._factory.drain(DRAIN)
-        self._factory.house.journal.flush()
+        await self._sessions.drain(DRAIN)
+        self._journal.flush()
 
     def stopService(self) -> "Deferred[None]":
         """Take no more connections, and wait for the messages under way."""
@@ -206,18 +112,68 @@ def make_service(reactor: Any, options: Options) -> MailService:
     """
     limits = make_limits(options)
     processor = make_processor(options["processor"], reactor, find_processors())
+    policies = make_policies(options, reactor, processor)
+    extensions = [make_extension(each, reactor, find_extensions()) for each in options["extension"]]
+    terms = make_terms(options, processor, extensions)
+    entrance = make_entrance(options, reactor)
     house = House(
         clock=reactor,
-        terms=make_terms(options),
+        terms=terms,
         limits=limits,
-        panel=seat([processor]),
+        panel=seat([*policies, processor]),
         processor=as_streaming(processor, reactor, limits),
         journal=Journal(reactor, open_log(options["log"]), _FORMATS[options["log-format"]]),
+        certificates=entrance.certificates(options["tls"]) if options["tls"] else None,
+        authentication=make_authentication(options, reactor),
+        trusted=options["trust-xclient"],
+        foreigners=answers_of(extensions),
     )
-    factory = SMTPServerFactory(house)
-    listeners = [Listener(each, endpoint(reactor, each), factory) for each in options["listen"]]
+    sessions = Sessions(reactor, limits)
+    factories = {
+        "listen": SMTPServerFactory(house, sessions),
+        "lmtp": SMTPServerFactory(replace(house, terms=replace(terms, lmtp=True)), sessions),
+    }
+    listeners = [
+        Listener(option, each, entrance.endpoint(each, option), factory)
+        for option, factory in factories.items()
+        for each in options[option]
+    ]
     _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
-    return MailService(factory, listeners)
+    return MailService(house.journal, sessions, listeners)
+
+
+def make_policies(options: Options, reactor: Any, processor: object) -> list[object]:
+    """All who have a say before the processor does; of one that relays, who may relay comes first."""
+    directory = find_policies()
+    access = RelayAccess(options["relay-from"], options["relay-to"])
+    guards: list[object] = [access] if IRelayingProcessor.providedBy(processor) else []
+    return guards + [make_policy(each, reactor, directory) for each in options["policy"]]
+
+
+def make_entrance(options: Options, reactor: Any) -> Entrance:
+    """What makes endpoints and certificates."""
+    proxies: Networks = options["trust-proxy"]
+    trusts = proxies.__contains__ if proxies != Networks() else None
+    return Entrance(reactor, trusts, options["tls"], options["tls-client-ca"])
+
+
+def make_authentication(options: Options, reactor: Any) -> IAuthentication | None:
+    """What AUTH asks; None where it is not offered."""
+    if not options["auth"]:
+        return None
+    checkers = [make_checker(each) for each in options["auth"]]
+    return Authentication(
+        checkers, reactor, without_tls=options["auth-without-tls"], hostname=options["hostname"]
+    )
+
+
+def answers_of(extensions: list[IExtension]) -> dict[str, Foreigner]:
+    """What answers each verb that extensions from outside add."""
+
+    def answer_of(extension: IExtension, verb: str) -> Foreigner:
+        return lambda session, argument: extension.perform(session, verb, argument)
+
+    return {verb: answer_of(each, verb) for each in extensions for verb in each.verbs}
 
 
 _FORMATS: Final = {"text": render_text, "json": render_json}
@@ -232,20 +188,16 @@ def as_streaming(processor: object, reactor: Any, limits: Limits) -> IStreamingP
     return CollectingProcessor(IMessageProcessor(processor), in_thread, limits.memory_limit)
 
 
-def endpoint(reactor: Any, description: object) -> IStreamServerEndpoint:
-    """The endpoint of a description.
+def make_terms(options: Options, processor: object, extensions: Iterable[IExtension] = ()) -> Terms:
+    """What the server offers its clients.
 
-    :raises StartError: for one that Twisted does not understand.
+    :raises StartError: for what can't be required, and for extensions that are in each other's way.
     """
-    try:
-        found: IStreamServerEndpoint = serverFromString(reactor, description)
-    except Exception as error:
-        raise StartError(f"--listen={description}: {error}") from error
-    return found
-
-
-def make_terms(options: Options) -> Terms:
-    """What the server offers its clients."""
+    if options["require-tls"] and not (options["tls"] or any("tls:" in each for each in options["listen"])):
+        raise StartError("--require-tls needs --tls")
+    if options["require-auth"] and not options["auth"]:
+        raise StartError("--require-auth needs --auth")
+    support = IExtensionSupport(processor, None)
     return Terms(
         hostname=options["hostname"],
         max_size=options["max-size"],
@@ -253,7 +205,37 @@ def make_terms(options: Options) -> Terms:
         max_errors=options["max-errors"],
         max_commands=options["max-commands"],
         bare_newlines=options["bare-newlines"],
+        tls=bool(options["tls"]),
+        auth=bool(options["auth"]),
+        require_tls=options["require-tls"],
+        require_auth=options["require-auth"],
+        honours=frozenset(support.honours if support is not None else ()),
+        extensions=EXTENSIONS + tuple(row_of(each) for each in extensions),
     )
+
+
+def row_of(extension: IExtension) -> Extension:
+    """The row of an extension from outside.
+
+    :raises StartError: for a verb or keyword that could not be said, or that is ours.
+    """
+    words = [extension.keyword, *extension.verbs, *extension.mail, *extension.rcpt]
+    wrong = [word for word in words if not _KEYWORD.fullmatch(word)]
+    taken = [verb for verb in extension.verbs if verb.encode() in Terms().parsers]
+    if wrong or taken:
+        raise StartError(f"--extension: {(wrong or taken)[0]!r} is {'no keyword' if wrong else 'taken'}")
+    return Extension(
+        extension.keyword,
+        argument=lambda *_: extension.argument,
+        mail=extension.mail,
+        rcpt=extension.rcpt,
+        verbs={verb: foreign(verb) for verb in extension.verbs},
+        allowance=extension.allowance,
+    )
+
+
+#: What may be a keyword (RFC 5321 section 4.1.1.1), in capitals.
+_KEYWORD: Final = re.compile("[A-Z0-9][A-Z0-9-]*")
 
 
 def make_limits(options: Options) -> Limits:

@@ -226,7 +226,11 @@ class Wire(StringTransport):
         self.protocol = protocol
         self.producer: Any
         self.aborted = False
+        self.no_delay = False
         self._closes = closes
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
 
     def loseConnection(self) -> None:
         super().loseConnection()

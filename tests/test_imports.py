@@ -28,6 +28,7 @@ MAY: Final[dict[str, set[str]]] = {
     "settings": PLACES | {"dialogue", "error"},
     "maker": {"error", "interfaces"},
     "plugins": {"error", "interfaces", "arguments", "maker"},
+    "options": {"error", "escape", "plugins", "settings"},
     "dialogue": VALUES | {"error"},
     "server": VALUES | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls"},
     "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls"},
@@ -36,7 +37,7 @@ MAY: Final[dict[str, set[str]]] = {
     "inbox": VALUES | {"error", "interfaces"},
     "compat": VALUES | {"interfaces"},
     "processors": BELOW | {"spool", "relay", "inbox"},
-    "tap": BELOW | {"plugins", "server", "dialogue", "policy", "web"},
+    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "web"},
     "testing": BELOW | {"server", "dialogue", "policy"},
     "__main__": {"escape"},
 }

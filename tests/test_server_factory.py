@@ -198,7 +198,7 @@ class FailingSessionTests(SynchronousTestCase):
         self.assertEqual((broken.is_gone, other.is_gone), (True, True))
         self.assertEqual(codes(other.hear())[-1], "421 4.4.2")
         self.assertEqual(house.leftovers(), [])
-        self.successResultOf(house.factory.drain(30))
+        self.successResultOf(house.factory.sessions.drain(30))
 
     def test_ipv6_networks(self) -> None:
         """Addresses of one /64 are one customer's: they count as one."""
@@ -214,7 +214,7 @@ class DrainTests(SynchronousTestCase):
     def test_nobody_there(self) -> None:
         """With no session it is done at once."""
         house = server()
-        self.successResultOf(house.factory.drain(30.0))
+        self.successResultOf(house.factory.sessions.drain(30.0))
         self.assertEqual(house.leftovers(), [])
 
     def test_idle_sessions(self) -> None:
@@ -226,7 +226,7 @@ class DrainTests(SynchronousTestCase):
         clients[3].say(HELLO + ENVELOPE + b"RSET\r\n")
         for client in clients:
             client.hear()
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         self.assertEqual([codes(client.hear()) for client in clients], [["421 4.3.2"]] * 4)
         self.successResultOf(done)
         self.assertEqual(house.leftovers(), [])
@@ -236,7 +236,7 @@ class DrainTests(SynchronousTestCase):
         house = server(policies=[Policy(connect=lambda session: Reply(554, "no"))])
         client = house.connect()
         client.hear()
-        self.successResultOf(house.factory.drain(30.0))
+        self.successResultOf(house.factory.sessions.drain(30.0))
         self.assertEqual(codes(client.hear()), ["421 4.3.2"])
 
     def test_transaction_under_way(self) -> None:
@@ -252,7 +252,7 @@ class DrainTests(SynchronousTestCase):
             house = server()
             client = house.connect()
             heard = client.say(HELLO + whole[:cut])
-            done = house.factory.drain(30.0)
+            done = house.factory.sessions.drain(30.0)
             self.assertNoResult(done)
             heard += client.say(whole[cut:])
             self.assertEqual(codes(heard)[2:], [*DONE, "421 4.3.2"], cut)
@@ -265,7 +265,7 @@ class DrainTests(SynchronousTestCase):
         house = server(Processor(later))
         client = house.connect()
         client.say(PREAMBLE + CONTENT + b".\r\n")
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         self.assertEqual(client.hear(), b"")
         later.fire()
         self.assertEqual(codes(client.hear()), ["250 2.6.0", "421 4.3.2"])
@@ -278,7 +278,7 @@ class DrainTests(SynchronousTestCase):
         client = house.connect()
         client.say(PREAMBLE + CONTENT + b".\r\n")
         client.disconnect()
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         self.assertNoResult(done)
         later.fire()
         self.successResultOf(done)
@@ -289,7 +289,7 @@ class DrainTests(SynchronousTestCase):
         house = server(sink)
         client = house.connect()
         client.say(PREAMBLE + CONTENT)
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         house.advance(29.0)
         self.assertEqual(client.hear(), b"")
         self.assertNoResult(done)
@@ -304,7 +304,7 @@ class DrainTests(SynchronousTestCase):
         house = server(Processor(later))
         client = house.connect()
         client.say(PREAMBLE + CONTENT + b".\r\n")
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         house.advance(30.0)
         self.assertEqual((codes(client.hear()), later.cancelled), (["421 4.3.2"], 1))
         self.successResultOf(done)
@@ -316,7 +316,7 @@ class DrainTests(SynchronousTestCase):
         client = house.connect()
         client.say(PREAMBLE + CONTENT + b".\r\n")
         client.disconnect()
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         house.advance(30.0)
         self.assertEqual(later.cancelled, 1)
         self.successResultOf(done)
@@ -328,7 +328,7 @@ class DrainTests(SynchronousTestCase):
         sink = Sink(finish=later)
         house = server(sink)
         house.connect().say(PREAMBLE + CONTENT + b".\r\n")
-        house.factory.drain(30.0)
+        house.factory.sessions.drain(30.0)
         house.advance(30.0)
         self.assertEqual((later.cancelled, sink.calls[-1]), (1, "finish"))
 
@@ -338,7 +338,7 @@ class DrainTests(SynchronousTestCase):
         house = server(processor)
         client = house.connect()
         client.say(PREAMBLE + CONTENT)
-        house.factory.drain(30.0)
+        house.factory.sessions.drain(30.0)
         self.assertEqual(codes(client.say(b".\r\n" + TRANSACTION + b"QUIT\r\n")), ["250 2.6.0", "421 4.3.2"])
         self.assertEqual(len(processor.messages), 1)
 
@@ -346,7 +346,7 @@ class DrainTests(SynchronousTestCase):
         """A client that does not close its side is cut off after ten seconds, and only then it is done."""
         house = server()
         client = house.connect(closes=False)
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         self.assertNoResult(done)
         house.advance(LINGER + 1)
         self.assertTrue(client.transport.aborted)
@@ -357,7 +357,7 @@ class DrainTests(SynchronousTestCase):
         """Whoever connects while the server stops is refused."""
         house = server()
         house.connect().say(PREAMBLE)
-        house.factory.drain(30.0)
+        house.factory.sessions.drain(30.0)
         late = house.connect()
         self.assertEqual((codes(late.hear()), late.is_gone), (["421 4.3.2"], True))
 
@@ -366,7 +366,7 @@ class DrainTests(SynchronousTestCase):
         later = Later()
         house = server(policies=[Policy(connect=later)])
         client = house.connect()
-        done = house.factory.drain(30.0)
+        done = house.factory.sessions.drain(30.0)
         self.assertNoResult(done)
         later.fire()
         self.assertEqual(codes(client.hear())[-1], "421 4.3.2")
@@ -438,7 +438,7 @@ def _hang(scene: Scene) -> None:
 
 
 def _drain(scene: Scene) -> None:
-    scene.house.factory.drain(30.0)
+    scene.house.factory.sessions.drain(30.0)
     scene.house.advance(100.0)
 
 
@@ -449,7 +449,7 @@ def _quit(scene: Scene) -> None:
 
 def _vanish_then_drain(scene: Scene) -> None:
     scene.client.disconnect()
-    scene.house.factory.drain(30.0)
+    scene.house.factory.sessions.drain(30.0)
     scene.house.advance(100.0)
 
 
@@ -485,8 +485,8 @@ class NothingLeftTests(SynchronousTestCase):
             scene.thread.step()
         scene.house.clock.advance(0)
         self.assertEqual(scene.house.leftovers(), [], state)
-        self.assertEqual(scene.house.factory._sessions, set(), state)
-        self.assertEqual(scene.house.factory._places, {}, state)
+        self.assertEqual(scene.house.factory.sessions._sessions, set(), state)
+        self.assertEqual(scene.house.factory.sessions._places, {}, state)
         del scene
         gc.collect()
         self.assertIsNone(protocol(), state)

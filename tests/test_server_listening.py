@@ -58,7 +58,11 @@ class ListenerTests(SynchronousTestCase):
     ) -> tuple[Listener, MemoryReactorClock, Any]:
         """One on a reactor that only remembers."""
         reactor, factory = MemoryReactorClock(), Factory.forProtocol(Protocol)
-        return Listener(description, serverFromString(reactor, description), factory), reactor, factory
+        return (
+            Listener("listen", description, serverFromString(reactor, description), factory),
+            reactor,
+            factory,
+        )
 
     def test_binds_early(self) -> None:
         """It binds while there are still privileges, and not again when they are gone."""
@@ -95,7 +99,7 @@ class ListenerTests(SynchronousTestCase):
         for closed in (None, succeed(None)):
             port = Port(closed)
             endpoint = Endpoint(succeed(port), succeed(port))
-            listener = Listener("x", endpoint, Factory())
+            listener = Listener("listen", "x", endpoint, Factory())
             listener.startService()
             for _ in range(2):
                 stopped = listener.stopService()
@@ -108,7 +112,7 @@ class ListenerTests(SynchronousTestCase):
     def test_stops_when_the_port_is_closed(self) -> None:
         """Stopping takes as long as the port takes."""
         closing: Deferred[None] = Deferred()
-        listener = Listener("x", Endpoint(succeed(Port(closing))), Factory())
+        listener = Listener("listen", "x", Endpoint(succeed(Port(closing))), Factory())
         listener.startService()
         stopped = listener.stopService()
         assert stopped is not None
@@ -123,7 +127,7 @@ class ListenerTests(SynchronousTestCase):
     def test_taken(self) -> None:
         """A port that is taken ends the start, with a line that names the option and the reason."""
         taken = CannotListenError("127.0.0.1", 8025, OSError(98, "Address already in use"))
-        listener = Listener("tcp:8025", Endpoint(fail(taken)), Factory())
+        listener = Listener("listen", "tcp:8025", Endpoint(fail(taken)), Factory())
         error = self.assertRaises(StartError, listener.privilegedStartService)
         self.assertTrue(str(error).startswith("--listen=tcp:8025: "))
         self.assertIn("Address already in use", str(error))
@@ -137,13 +141,13 @@ class ListenerTests(SynchronousTestCase):
             port = tcp.Port(8025, Factory(), reactor=MemoryReactorClock())
             port.transport = kind  # type: ignore[assignment]
             self.patch(port, "getHost", lambda: "somewhere")
-            Listener("x", Endpoint(succeed(port)), Factory()).startService()
+            Listener("listen", "x", Endpoint(succeed(port)), Factory()).startService()
             self.assertEqual(len(made), 1)
 
     def test_slow_endpoint_is_asked_once(self) -> None:
         """An endpoint that takes its time is not asked to listen a second time in the meantime."""
         endpoint = Endpoint(Deferred(), Deferred())
-        listener = Listener("x", endpoint, Factory())
+        listener = Listener("listen", "x", endpoint, Factory())
         listener.privilegedStartService()
         listener.startService()
         self.assertEqual(endpoint.asked, 1)
@@ -152,7 +156,7 @@ class ListenerTests(SynchronousTestCase):
         """One that fails later is not passed over in silence."""
         log = captured_log(self)
         answer: Deferred[Any] = Deferred()
-        listener = Listener("tcp:8025", Endpoint(answer), Factory())
+        listener = Listener("listen", "tcp:8025", Endpoint(answer), Factory())
         listener.privilegedStartService()
         answer.errback(CannotListenError("127.0.0.1", 8025, OSError(98, "Address already in use")))
         self.flushLoggedErrors()
@@ -167,7 +171,7 @@ class ListenerTests(SynchronousTestCase):
     def test_slow_endpoint_that_is_stopped(self) -> None:
         """One that listens only when the server has stopped is closed again."""
         answer: Deferred[Any] = Deferred()
-        listener, port = Listener("x", Endpoint(answer), Factory()), Port()
+        listener, port = Listener("listen", "x", Endpoint(answer), Factory()), Port()
         listener.startService()
         listener.stopService()
         answer.callback(port)

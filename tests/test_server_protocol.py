@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
-from smtpserv.server.limits import Limits
-from smtpserv.server.protocol import READ_AHEAD
 import smtpserv.tls
 from smtpserv.message import TLSFacts
+from smtpserv.server.limits import Limits
+from smtpserv.server.protocol import READ_AHEAD
 from smtpserv.testing import HandThread, RecordingProcessor, memory_session
 from tests.server_tools import (
     CONTENT,
@@ -22,6 +23,7 @@ from tests.server_tools import (
     Processor,
     Server,
     Sink,
+    Wire,
     codes,
 )
 
@@ -185,7 +187,7 @@ class ProtectionTests(SynchronousTestCase):
         wire: Any = Wire(protocol, True)
         directlyProvides(wire, ISSLTransport)
         wire.getHandle = object
-        facts = {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384"}
+        facts: dict[str, Any] = {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384"}
         self.patch(smtpserv.tls, "tls_facts", lambda handle: facts)
         protocol.makeConnection(wire)
         self.assertEqual(wire.value(), b"")

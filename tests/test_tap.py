@@ -15,7 +15,7 @@ from twisted.internet.error import CannotListenError
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpserv import __version__, tap
+from smtpserv import __version__, options, tap
 from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import StartError
 from smtpserv.interfaces import IStreamingProcessor
@@ -26,6 +26,9 @@ from smtpserv.settings import SETTINGS
 from smtpserv.tap import DEFAULT_LISTEN, MailService, Options, make_limits, make_service, make_terms
 from smtpserv.testing import RecordingProcessor
 from tests.server_tools import PREAMBLE, Client, Reactor, captured_log, codes
+
+#: Options whose value is a list of networks.
+NETWORKS = ("relay-from", "trust-proxy", "trust-xclient")
 
 
 class TapTestCase(SynchronousTestCase):
@@ -83,7 +86,7 @@ class CommandLineTests(TapTestCase):
             "log-format": "json",
             "log": "/x",
             "processor": "a",
-            "relay-from": "192.0.2.0/24",
+            **dict.fromkeys(NETWORKS, "192.0.2.0/24"),
         }
         for each in SETTINGS:
             value = written.get(each.name, "200")
@@ -101,7 +104,7 @@ class CommandLineTests(TapTestCase):
         self.assertEqual(self.failure("--max-size=x"), "--max-size: 'x' is not a whole number from 1")
         self.assertEqual(self.failure("--log-format=xml"), "--log-format: 'xml' is not text or json")
         for each in SETTINGS:
-            if each.name not in ("processor", "log"):
+            if each.name not in ("processor", "log", "tls", "tls-client-ca"):
                 self.assertIn(f"--{each.name}: ", self.failure(f"--{each.name}=!"))
 
     def test_unknown(self) -> None:
@@ -165,7 +168,7 @@ class ConfigTests(TapTestCase):
             "bare-newlines": '"allow"',
             "log-format": '"json"',
             "log": '"/x"',
-            "relay-from": '"192.0.2.0/24"',
+            **dict.fromkeys(NETWORKS, '"192.0.2.0/24"'),
         }
         written["processor"] = '"discard"'
         lines = "".join(f"{each.name} = {written.get(each.name, 200)}\n" for each in SETTINGS)
@@ -220,11 +223,11 @@ class FailTests(TapTestCase):
 
     def test_one_line(self) -> None:
         """One line on stderr, exit code 1."""
-        self.assertEqual(self.failed(self.assertRaises(SystemExit, tap.fail, "no")), "no")
+        self.assertEqual(self.failed(self.assertRaises(SystemExit, options.fail, "no")), "no")
 
     def test_one_line_of_several(self) -> None:
         """What somebody else says in several lines is one line as well, and moves no cursor."""
-        line = self.failed(self.assertRaises(SystemExit, tap.fail, "one\ntwo\x1b[2J"))
+        line = self.failed(self.assertRaises(SystemExit, options.fail, "one\ntwo\x1b[2J"))
         self.assertTrue(line.isprintable())
 
     def test_processor(self) -> None:
@@ -358,7 +361,7 @@ class ServiceTests(TapTestCase):
             "--min-data-rate=9",
             "--processing-deadline=10",
         )
-        terms = make_terms(options)
+        terms = make_terms(options, RecordingProcessor())
         self.assertEqual((terms.hostname, terms.max_size, terms.max_recipients), ("mx.example", 70000, 101))
         self.assertEqual((terms.max_errors, terms.max_commands), (2, 3))
         self.assertIs(terms.bare_newlines, BareNewlines.NORMALIZE)

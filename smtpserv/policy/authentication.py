@@ -14,6 +14,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
 from smtpserv import reply
@@ -22,6 +23,7 @@ from smtpserv.dialogue.mechanism import Channel, Mechanism
 from smtpserv.dialogue.sasl import Credentials
 from smtpserv.dialogue.scram import ScramSecret, scram, scram_plus
 from smtpserv.error import SMTPError
+from smtpserv.interfaces import IAuthentication, IExchange
 from smtpserv.message import Session
 from smtpserv.policy.checkers import Checkers
 from smtpserv.policy.credentials import IScramSecrets, ITokenCredentials
@@ -57,6 +59,7 @@ _ROWS: Final = (
 )
 
 
+@implementer(IAuthentication)
 class Authentication:
     """Lets clients say who they are. One for the whole server.
 
@@ -111,6 +114,7 @@ class Authentication:
         return Channel(self._hostname, nonce, tls.client_name, tls.channel_binding)
 
 
+@implementer(IExchange)
 class Exchange:
     """One AUTH command, from its initial response to the identity or the failure."""
 

@@ -80,8 +80,8 @@ class Entrance:
                 raise StartError(str(error)) from None
         return self._certificates[path]
 
-    def endpoint(self, description: str) -> IStreamServerEndpoint:
-        """The endpoint that ``--listen`` describes.
+    def endpoint(self, description: str, option: str = "listen") -> IStreamServerEndpoint:
+        """The endpoint that ``--listen`` describes, or another option.
 
         :raises StartError: in one line, for one that can't be.
         """
@@ -94,7 +94,7 @@ class Entrance:
                     layers.append(layer)
             return LayeredEndpoint(serverFromString(self._reactor, transport), layers)
         except Exception as error:
-            raise StartError(f"--listen={description}: {error}") from error
+            raise StartError(f"--{option}={description}: {error}") from error
 
     def _proxied(self, rest: str) -> tuple[Layer, str]:
         """``haproxy:`` and any endpoint. The header comes in clear: TLS is behind it, and not before."""

@@ -17,7 +17,7 @@ from smtpserv.message import Peer
 from smtpserv.network import place_of
 from smtpserv.reply import Reply
 from smtpserv.server.house import House
-from smtpserv.server.limits import LINGER
+from smtpserv.server.limits import LINGER, Limits
 from smtpserv.server.protocol import SMTPServerProtocol
 
 _log = Logger()
@@ -26,36 +26,39 @@ _log = Logger()
 SWEEP: Final = 1.0
 
 
-class SMTPServerFactory(Factory):
-    """Makes a protocol for each connection, for any number of ports."""
+class Sessions:
+    """All sessions of a server, whatever port they came by: counted, swept every second, and seen out."""
 
-    noisy = False
-
-    def __init__(self, house: House) -> None:
-        self.house: Final = house
+    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
+        self._clock: Final = clock
+        self._limits: Final = limits
         self._sessions: Final[set[SMTPServerProtocol]] = set()
         self._places: Final[Counter[str]] = Counter()
         self._sweep: Final = LoopingCall(self._sweep_all)
-        self._sweep.clock = house.clock
+        self._sweep.clock = clock
         self._farewell: Reply | None = None
         self._empty: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """A session, or one that is told at once that there is no room."""
-        peer = peer_of(addr)
-        refusal = self._farewell or self._no_room_for(peer)
-        if refusal is not None:
-            self.house.journal.record("refused", peer=peer.host, code=refusal.code, status=refusal.status)
-            return _Refusal(refusal, self.house.clock)
-        protocol = SMTPServerProtocol(self.house, peer, self._ended)
-        self._sessions.add(protocol)
+    def refusal(self, peer: Peer) -> Reply | None:
+        """What is said to a peer for whom there is no room."""
+        if self._farewell is not None:
+            return self._farewell
+        full = len(self._sessions) >= self._limits.max_connections
+        if full or self._places[place_of(peer.host)] >= self._limits.connections_from(peer.host):
+            return reply.TOO_MANY_CONNECTIONS
+        return None
+
+    def open(self, house: House, peer: Peer) -> SMTPServerProtocol:
+        """One more."""
+        session = SMTPServerProtocol(house, peer, self._ended)
+        self._sessions.add(session)
         self._places[place_of(peer.host)] += 1
         if not self._sweep.running:
             self._sweep.start(SWEEP, now=False)
-        return protocol
+        return session
 
     def drain(self, deadline: float) -> "Deferred[None]":
-        """Take no more connections; let messages under way finish, until the deadline (seconds).
+        """Take no more; let messages under way finish, until the deadline (seconds).
 
         :return: fires when the last session has ended.
         """
@@ -63,7 +66,7 @@ class SMTPServerFactory(Factory):
         if not self._sessions:
             return succeed(None)
         self._empty = Deferred()
-        cut = self.house.clock.callLater(deadline, self._each, SMTPServerProtocol.hang_up, self._farewell)
+        cut = self._clock.callLater(deadline, self._each, SMTPServerProtocol.hang_up, self._farewell)
         self._empty.addBoth(lambda _: cut.cancel() if cut.active() else None)
         empty = self._empty
         self._each(SMTPServerProtocol.leave, self._farewell)
@@ -77,13 +80,6 @@ class SMTPServerFactory(Factory):
             except Exception:
                 _log.failure("A session failed, and is cut")
                 session.cut()
-
-    def _no_room_for(self, peer: Peer) -> Reply | None:
-        limits = self.house.limits
-        full = len(self._sessions) >= limits.max_connections
-        if full or self._places[place_of(peer.host)] >= limits.connections_from(peer.host):
-            return reply.TOO_MANY_CONNECTIONS
-        return None
 
     def _ended(self, session: SMTPServerProtocol) -> None:
         if session not in self._sessions:
@@ -99,7 +95,29 @@ class SMTPServerFactory(Factory):
                 self._empty.callback(None)
 
     def _sweep_all(self) -> None:
-        self._each(SMTPServerProtocol.sweep, self.house.clock.seconds())
+        self._each(SMTPServerProtocol.sweep, self._clock.seconds())
+
+
+class SMTPServerFactory(Factory):
+    """Makes a protocol for each connection, for any number of ports that speak on the same terms.
+
+    :param sessions: shared by the factories of a server.
+    """
+
+    noisy = False
+
+    def __init__(self, house: House, sessions: Sessions | None = None) -> None:
+        self.house: Final = house
+        self.sessions: Final = sessions or Sessions(house.clock, house.limits)
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """A session, or one that is told at once that there is no room."""
+        peer = peer_of(addr)
+        refusal = self.sessions.refusal(peer)
+        if refusal is None:
+            return self.sessions.open(self.house, peer)
+        self.house.journal.record("refused", peer=peer.host, code=refusal.code, status=refusal.status)
+        return _Refusal(refusal, self.house.clock)
 
 
 class _Refusal(Protocol, TimeoutMixin):

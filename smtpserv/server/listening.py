@@ -18,10 +18,14 @@ _log = Logger()
 class Listener(Service):
     """Listens on one endpoint, from the moment when ports below 1024 may still be bound.
 
+    :param option: what the operator named it by: ``listen`` or ``lmtp``.
     :param description: the endpoint as the operator wrote it.
     """
 
-    def __init__(self, description: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> None:
+    def __init__(
+        self, option: str, description: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
+    ) -> None:
+        self._option: Final = option
         self._description: Final = description
         self._endpoint: Final = endpoint
         self._factory: Final = factory
@@ -39,7 +43,7 @@ class Listener(Service):
         failures: list[Failure] = []
         self._port.addErrback(failures.append)
         if failures:
-            raise StartError(f"--listen={self._description}: {failures[0].getErrorMessage()}")
+            raise StartError(f"--{self._option}={self._description}: {failures[0].getErrorMessage()}")
 
     def startService(self) -> None:
         """Bind, if that was not done with more privileges; from here on it is said to be open."""
@@ -66,7 +70,13 @@ class Listener(Service):
     def _announce(self, port: IListeningPort | None) -> IListeningPort | None:
         if port is not None:
             where = named(port.getHost())
-            _log.info("SMTP on {description}: {address}", description=self._description, address=where)
+            speaks = "LMTP" if self._option == "lmtp" else "SMTP"
+            _log.info(
+                "{speaks} on {description}: {address}",
+                speaks=speaks,
+                description=self._description,
+                address=where,
+            )
         return port
 
     def _failed(self, failure: Failure) -> None:
