@@ -5,7 +5,7 @@ time for more. What the numbers are called elsewhere, :mod:`smtpserv.exposition`
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate, product
 from typing import Final
@@ -61,7 +61,7 @@ class Counts:
     """All there is to count, since the start; what is sure to come is there at zero.
 
     A class is the first digit of a reply's code. Keys are of a bounded number: nothing that a peer may choose
-    freely becomes one.
+    freely becomes one. (A ``Counter`` would take twice the time.)
     """
 
     __slots__ = (
@@ -81,19 +81,21 @@ class Counts:
         #: Connections open now, those without room not counted.
         self.open = 0
         #: Connections: ``accepted``, or ``refused`` because there was no room.
-        self.connections: Counter[str] = Counter(accepted=0, refused=0)
+        self.connections: defaultdict[str, int] = defaultdict(int, accepted=0, refused=0)
         #: By the verb they answer, empty where no verb was understood, and code.
-        self.replies: Counter[tuple[str, int]] = Counter()
+        self.replies: defaultdict[tuple[str, int], int] = defaultdict(int)
         #: By class of the last reply.
-        self.messages: Counter[int] = Counter({2: 0, 4: 0, 5: 0})
+        self.messages: defaultdict[int, int] = defaultdict(int, {2: 0, 4: 0, 5: 0})
         #: Of the content of these messages.
         self.octets = 0
         #: What policies refused, by the verb that was owed a reply, and class.
-        self.refusals: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(STAGES, (4, 5)), 0))
+        self.refusals: defaultdict[tuple[str, int], int] = defaultdict(
+            int, dict.fromkeys(product(STAGES, (4, 5)), 0)
+        )
         #: Sessions by version of TLS, as OpenSSL names it.
-        self.tls: Counter[str] = Counter()
+        self.tls: defaultdict[str, int] = defaultdict(int)
         #: Attempts by mechanism, ``other`` for one that is not offered, and class.
-        self.authentications: Counter[tuple[str, int]] = Counter()
+        self.authentications: defaultdict[tuple[str, int], int] = defaultdict(int)
         #: From the end of the data to the processor's answer.
         self.processing = Histogram(PROCESSING)
         #: How late the reactor came to what was due.
