@@ -31,10 +31,10 @@ def _connections(counts: Counts) -> Iterator[Sample]:
 
 def _commands(counts: Counts) -> Iterator[Sample]:
     for (verb, code), number in counts.replies.items():
-        # The greeting and the end of data are no commands, and no command is a 421 that nobody asked for;
-        # a 334 is not the end of AUTH.
-        if verb[:1] != "(" and code != 334 and (verb or code != 421):
-            yield (verb or "other",), number
+        # The greeting, a response and the end of data are no commands, nor is what a 421 answers that nobody
+        # asked for.
+        if verb[:1] != "(" and (verb or code != 421):
+            yield (verb.partition(" ")[0] or "other",), number
 
 
 def _replies(counts: Counts) -> Iterator[Sample]:
@@ -96,7 +96,7 @@ FAMILIES: Final = (
     Family("replies", "Replies sent.", ("class", "code"), _replies),
     Family("messages", "Messages by what became of them.", ("outcome",), _messages),
     Family("content_bytes", "Content of these messages.", (), _octets),
-    Family("refusals", "What policies and the processor refused.", ("stage", "outcome"), _refusals),
+    Family("refusals", "What policies, checkers and the processor refused.", ("stage", "outcome"), _refusals),
     Family("tls_sessions", "Sessions protected by TLS.", ("version",), _tls),
     Family("authentications", "AUTH attempts.", ("mechanism", "outcome"), _authentications),
 )

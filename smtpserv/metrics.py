@@ -22,12 +22,15 @@ PROCESSING: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.
 #: The same, from what a reactor's timers are always late by to where clients notice.
 STALLS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: What asks the policies at each stage before the message, by the verb that is owed a reply.
+#: At which stage before the message somebody is asked, by the verb that is owed a reply.
 STAGES: Final = {
     "(greeting)": "connect",
+    "XCLIENT": "connect",
     "HELO": "hello",
     "EHLO": "hello",
     "LHLO": "hello",
+    "AUTH": "authentication",
+    "(response)": "authentication",
     "MAIL": "sender",
     "RCPT": "recipient",
 }
@@ -82,13 +85,13 @@ class Counts:
         self.open = 0
         #: Connections: ``accepted``, or ``refused`` because there was no room.
         self.connections: defaultdict[str, int] = defaultdict(int, accepted=0, refused=0)
-        #: By the verb they answer, empty where no verb was understood, and code.
+        #: By the verb they answer, empty where none was understood, in brackets what is no command; and code.
         self.replies: defaultdict[tuple[str, int], int] = defaultdict(int)
         #: By class of the last reply.
         self.messages: defaultdict[int, int] = defaultdict(int, {2: 0, 4: 0, 5: 0})
         #: Of the content of these messages.
         self.octets = 0
-        #: What policies refused, by the verb that was owed a reply, and class.
+        #: What was refused before a message was there, by the verb that was owed a reply, and class.
         self.refusals: defaultdict[tuple[str, int], int] = defaultdict(
             int, dict.fromkeys(product(STAGES, (4, 5)), 0)
         )

@@ -81,7 +81,7 @@ class ExpositionTests(SynchronousTestCase):
             values(self.counts, "messages_total"), {("accepted",): 0, ("deferred",): 0, ("refused",): 0}
         )
         self.assertEqual(values(self.counts, "connections_total"), {("accepted",): 0, ("refused",): 0})
-        stages = ("connect", "hello", "sender", "recipient", "message")
+        stages = ("connect", "hello", "authentication", "sender", "recipient", "message")
         self.assertEqual(
             values(self.counts, "refusals_total"),
             dict.fromkeys(product(("deferred", "refused"), stages), 0),
@@ -107,13 +107,13 @@ class ExpositionTests(SynchronousTestCase):
         self.assertEqual(values(self.counts, "commands_total"), {("RCPT",): 5, ("other",): 3})
 
     def test_no_commands(self) -> None:
-        """Replies that answer no command, or not yet, count none."""
+        """Replies that answer no command count none."""
         self.counts.replies.update(
-            {("(greeting)", 220): 1, ("(end of data)", 250): 1, ("", 421): 1, ("AUTH", 334): 2}
+            {("(greeting)", 220): 1, ("(end of data)", 250): 1, ("(response)", 235): 1, ("", 421): 1}
         )
         self.assertEqual(values(self.counts, "commands_total"), {})
-        self.counts.replies.update({("AUTH", 235): 1, ("DATA", 354): 1})
-        self.assertEqual(values(self.counts, "commands_total"), {("AUTH",): 1, ("DATA",): 1})
+        self.counts.replies.update({("AUTH", 334): 1, ("BDAT", 250): 3, ("BDAT LAST", 250): 1})
+        self.assertEqual(values(self.counts, "commands_total"), {("AUTH",): 1, ("BDAT",): 4})
 
     def test_messages(self) -> None:
         """By outcome, and with them their octets; those that were not accepted are refusals as well."""
@@ -128,11 +128,13 @@ class ExpositionTests(SynchronousTestCase):
 
     def test_refusals(self) -> None:
         """By stage: two ways to say hello are one; a verb of an extension has none of its own."""
-        self.counts.refusals.update({("EHLO", 5): 1, ("HELO", 5): 1, ("MAIL", 4): 3, ("XFOO", 5): 1})
+        self.counts.refusals.update(
+            {("EHLO", 5): 1, ("HELO", 5): 1, ("MAIL", 4): 3, ("XFOO", 5): 1, ("AUTH", 5): 1}
+        )
         refusals = values(self.counts, "refusals_total")
         self.assertEqual(refusals["refused", "hello"], 2)
         self.assertEqual(refusals["deferred", "sender"], 3)
-        self.assertEqual(refusals["refused", "other"], 1)
+        self.assertEqual((refusals["refused", "other"], refusals["refused", "authentication"]), (1, 1))
 
     def test_protection(self) -> None:
         """TLS by version, AUTH by mechanism and outcome."""
