@@ -36,6 +36,8 @@ MAY: Final[dict[str, set[str]]] = {
     "spool": VALUES | {"error", "interfaces"},
     "inbox": VALUES | {"error", "interfaces"},
     "compat": VALUES | {"interfaces"},
+    "exposition": {"metrics"},
+    "web": {"error", "interfaces", "metrics", "exposition"},
     "processors": BELOW | {"spool", "relay", "inbox"},
     "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "web"},
     "testing": BELOW | {"server", "dialogue", "policy"},
