@@ -141,6 +141,7 @@ SETTINGS: Final = (
     Setting("min-data-rate", None, "500", number(0), "BYTES", "a second of mail data, once it took 30"),
     Setting("processing-deadline", None, "300", seconds, "SECONDS", "a processor may take to answer"),
     Setting("bare-newlines", None, "refuse", newlines, "HOW", "CR or LF alone: refuse, normalize or allow"),
+    Setting("http", None, "", text, "ENDPOINT", "/metrics and /healthz, and a processor's pages"),
     Setting("log", None, "-", text, "FILE", "the mail log, a line for each message; - is stderr"),
     Setting("log-format", None, "text", one_of("text", "json"), "FORM", "of the mail log: text or json"),
 )

@@ -28,6 +28,7 @@ from smtpserv.interfaces import (
     IRelayingProcessor,
     IStreamingProcessor,
 )
+from smtpserv.metrics import Counts, Pulse
 from smtpserv.network import Networks
 from smtpserv.options import DEFAULT_LISTEN as DEFAULT_LISTEN
 from smtpserv.options import Options as Options
@@ -60,10 +61,16 @@ _log = Logger()
 
 
 class MailService(MultiService):
-    """The listeners and their sessions, from the first port bound to the last message finished."""
+    """The listeners and their sessions, from the first port bound to the last message finished.
 
-    def __init__(self, journal: Journal, sessions: Sessions, listeners: list[Listener]) -> None:
+    :param web: what runs until all that is over.
+    """
+
+    def __init__(
+        self, journal: Journal, sessions: Sessions, listeners: list[Listener], web: MultiService
+    ) -> None:
         super().__init__()
+        self._web: Final = web
         self._journal: Final = journal
         self._sessions: Final = sessions
         for listener in listeners:
@@ -73,12 +80,14 @@ class MailService(MultiService):
         """Bind; a port that can't be had ends the start."""
         try:
             super().privilegedStartService()
+            self._web.privilegedStartService()
         except StartError as error:
             fail(str(error))
 
     def startService(self) -> None:
         """What is in memory by now stays: spare the garbage collector the walk."""
         super().startService()
+        self._web.startService()
         gc.collect()
         gc.freeze()
 
@@ -86,6 +95,7 @@ class MailService(MultiService):
         await super().stopService()
         await self._sessions.drain(DRAIN)
         self._journal.flush()
+        await self._web.stopService()
 
     def stopService(self) -> "Deferred[None]":
         """Take no more connections, and wait for the messages under way."""
@@ -128,7 +138,7 @@ def make_service(reactor: Any, options: Options) -> MailService:
         trusted=options["trust-xclient"],
         foreigners=answers_of(extensions),
     )
-    sessions = Sessions(reactor, limits)
+    sessions = Sessions(reactor, limits, house.counts)
     factories = {
         "listen": SMTPServerFactory(house, sessions),
         "lmtp": SMTPServerFactory(replace(house, terms=replace(terms, lmtp=True)), sessions),
@@ -139,7 +149,8 @@ def make_service(reactor: Any, options: Options) -> MailService:
         for each in options[option]
     ]
     _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
-    return MailService(house.journal, sessions, listeners)
+    web = make_web(options, reactor, entrance, house.counts, sessions)
+    return MailService(house.journal, sessions, listeners, web)
 
 
 def make_policies(options: Options, reactor: Any, processor: object) -> list[object]:
@@ -155,6 +166,24 @@ def make_entrance(options: Options, reactor: Any) -> Entrance:
     proxies: Networks = options["trust-proxy"]
     trusts = proxies.__contains__ if proxies != Networks() else None
     return Entrance(reactor, trusts, options["tls"], options["tls-client-ca"])
+
+
+def make_web(
+    options: Options, reactor: Any, entrance: Entrance, counts: Counts, sessions: Sessions
+) -> MultiService:
+    """What ``--http`` asks for, if anything.
+
+    :raises StartError: where a library is missing.
+    """
+    web = MultiService()
+    where = options["http"]
+    if where:
+        from smtpserv.web import make_site
+
+        site = make_site(counts, lambda: sessions.is_draining, reactor)
+        Listener("http", where, entrance.endpoint(where, "http"), site).setServiceParent(web)
+        Pulse(reactor, counts.stalls).setServiceParent(web)
+    return web
 
 
 def make_authentication(options: Options, reactor: Any) -> IAuthentication | None:

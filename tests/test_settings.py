@@ -42,6 +42,7 @@ GOOD: dict[str, list[tuple[object, Any]]] = {
     "min-data-rate": [("0", 0), (500, 500)],
     "processing-deadline": [("300", 300.0)],
     "bare-newlines": [(each.value, each) for each in BareNewlines],
+    "http": [("", ""), ("tcp:8080", "tcp:8080")],
     "log": [("-", "-"), ("/var/log/mail.log", "/var/log/mail.log")],
     "log-format": [("text", "text"), ("json", "json")],
 }

@@ -104,7 +104,7 @@ class CommandLineTests(TapTestCase):
         self.assertEqual(self.failure("--max-size=x"), "--max-size: 'x' is not a whole number from 1")
         self.assertEqual(self.failure("--log-format=xml"), "--log-format: 'xml' is not text or json")
         for each in SETTINGS:
-            if each.name not in ("processor", "log", "tls", "tls-client-ca"):
+            if each.name not in ("processor", "http", "log", "tls", "tls-client-ca"):
                 self.assertIn(f"--{each.name}: ", self.failure(f"--{each.name}=!"))
 
     def test_unknown(self) -> None:

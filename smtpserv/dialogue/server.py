@@ -4,6 +4,7 @@ It pauses after each event that is owed a reply until the reply is sent. So pipe
 wait in its buffer, and replies keep their order however long an answer takes.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -72,6 +73,7 @@ class ServerDialogue:
     """One session. It begins by owing the greeting: ``send()`` says it.
 
     :param terms: what the server offers.
+    :param tally: how often each verb was answered with each code; it is added to.
     """
 
     __slots__ = (
@@ -87,9 +89,10 @@ class ServerDialogue:
         "_transaction",
         "_reading",
         "_budget",
+        "_tally",
     )
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, tally: defaultdict[tuple[str, int], int] | None = None) -> None:
         self.state = state.CONNECTING
         #: The reply that ended the session; None while it lasts, and when the client just went.
         self.last_words: Reply | None = None
@@ -102,6 +105,8 @@ class ServerDialogue:
         #: The command whose content is being read, and where it goes.
         self._reading: tuple[Command, Transaction] | None = None
         self._budget = Budget(terms)
+        # An empty one is false, and counts all the same.
+        self._tally = defaultdict(int) if tally is None else tally
         self.stand(_STRANGER)
 
     def stand(self, standing: Standing) -> None:
@@ -319,7 +324,9 @@ class ServerDialogue:
         if self._terms.lmtp and one.code != 421:
             known = answer.replies if isinstance(answer, Results) else ()
             each = list(known) or [one] * len(self._transaction.forward_paths)
-        self._output += [every.octets for every in each[:-1]]
+        for every in each[:-1]:
+            self._output.append(every.octets)
+            self._tally[state.END_OF_DATA, every.code] += 1
         self._answer(owed, each[-1])
 
     def _acceptance(self, command: Command) -> Reply:
@@ -332,6 +339,7 @@ class ServerDialogue:
     def _answer(self, command: Command, answer: Reply) -> None:
         """Send a reply, move the table by it, and keep what the command said if it was accepted."""
         self._output.append(answer.octets)
+        self._tally[command.verb, answer.code] += 1
         now = self.state = state.next_state(self.state, command.verb, answer.code)
         forward = _KEEP[type(command)](self, command) if answer.code < 400 else command.verb == "RCPT"
         if not forward:
@@ -339,6 +347,7 @@ class ServerDialogue:
             if last is not None and now is not state.CLOSED:
                 answer, now = last, state.CLOSED
                 self._output.append(last.octets)
+                self._tally["", last.code] += 1
         if now is state.READY or now is state.CONNECTED:
             self._transaction = _NO_TRANSACTION
         elif now is state.CLOSED:

@@ -39,7 +39,7 @@ class Conversation:
         session: Session,
         progress: Callable[[], None],
     ) -> None:
-        self.dialogue: Final = ServerDialogue(house.terms)
+        self.dialogue: Final = ServerDialogue(house.terms, house.counts.replies)
         self._house: Final = house
         self._progress: Final = progress
         self._opened: Final = house.clock.seconds()

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from smtpserv import reply
 from smtpserv.message import Peer
+from smtpserv.metrics import Counts
 from smtpserv.network import place_of
 from smtpserv.reply import Reply
 from smtpserv.server.house import House
@@ -29,9 +30,10 @@ SWEEP: Final = 1.0
 class Sessions:
     """All sessions of a server, whatever port they came by: counted, swept every second, and seen out."""
 
-    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
+    def __init__(self, clock: IReactorTime, limits: Limits, counts: Counts) -> None:
         self._clock: Final = clock
         self._limits: Final = limits
+        self._counts: Final = counts
         self._sessions: Final[set[SMTPServerProtocol]] = set()
         self._places: Final[Counter[str]] = Counter()
         self._sweep: Final = LoopingCall(self._sweep_all)
@@ -52,10 +54,17 @@ class Sessions:
         """One more."""
         session = SMTPServerProtocol(house, peer, self._ended)
         self._sessions.add(session)
+        self._counts.connections["accepted"] += 1
+        self._counts.open = len(self._sessions)
         self._places[place_of(peer.host)] += 1
         if not self._sweep.running:
             self._sweep.start(SWEEP, now=False)
         return session
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no more are taken."""
+        return self._farewell is not None
 
     def drain(self, deadline: float) -> "Deferred[None]":
         """Take no more; let messages under way finish, until the deadline (seconds).
@@ -85,6 +94,7 @@ class Sessions:
         if session not in self._sessions:
             return
         self._sessions.discard(session)
+        self._counts.open = len(self._sessions)
         place = place_of(session.peer.host)
         self._places[place] -= 1
         if not self._places[place]:
@@ -108,7 +118,7 @@ class SMTPServerFactory(Factory):
 
     def __init__(self, house: House, sessions: Sessions | None = None) -> None:
         self.house: Final = house
-        self.sessions: Final = sessions or Sessions(house.clock, house.limits)
+        self.sessions: Final = sessions or Sessions(house.clock, house.limits, house.counts)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """A session, or one that is told at once that there is no room."""
@@ -116,6 +126,7 @@ class SMTPServerFactory(Factory):
         refusal = self.sessions.refusal(peer)
         if refusal is None:
             return self.sessions.open(self.house, peer)
+        self.house.counts.connections["refused"] += 1
         self.house.journal.record("refused", peer=peer.host, code=refusal.code, status=refusal.status)
         return _Refusal(refusal, self.house.clock)
 

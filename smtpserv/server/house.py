@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from smtpserv.dialogue.terms import Terms
 from smtpserv.interfaces import IAuthentication, IStreamingProcessor, Verdict
 from smtpserv.message import Session
+from smtpserv.metrics import Counts
 from smtpserv.network import Networks
 from smtpserv.server.journal import Journal
 from smtpserv.server.limits import Limits
@@ -29,6 +30,7 @@ class House:
     :param authentication: None where AUTH is not.
     :param trusted: whose XCLIENT and XFORWARD count.
     :param foreigners: what answers the verbs that extensions from outside add.
+    :param counts: shared by the houses of a server.
     """
 
     clock: IReactorTime
@@ -41,8 +43,10 @@ class House:
     authentication: IAuthentication | None = None
     trusted: Networks = _NOBODY
     foreigners: Mapping[str, Foreigner] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
 
     def refused(self, session: Session, verb: str | None, code: int, status: str | None) -> None:
         """Put a refusal on record."""
+        self.counts.refusals[verb or "", code // 100] += 1
         fields = {"id": session.id, "peer": session.peer.host, "verb": verb}
         self.journal.record("refused", **fields, code=code, status=status)

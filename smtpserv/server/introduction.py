@@ -28,7 +28,16 @@ class Introduction:
     :param start_over: called when the session begins anew, and with it whatever was under way ends.
     """
 
-    __slots__ = ("session", "_house", "_dialogue", "_inquiry", "_start_over", "_exchange", "_is_trusted")
+    __slots__ = (
+        "session",
+        "_house",
+        "_dialogue",
+        "_inquiry",
+        "_start_over",
+        "_exchange",
+        "_mechanism",
+        "_is_trusted",
+    )
 
     def __init__(
         self,
@@ -44,6 +53,7 @@ class Introduction:
         self._inquiry = inquiry
         self._start_over = start_over
         self._exchange: IExchange | None = None
+        self._mechanism = ""
         self._is_trusted = session.peer.host in house.trusted
 
     def greet(self) -> None:
@@ -93,6 +103,8 @@ class Introduction:
     def secured(self, facts: TLSFacts | None) -> None:
         """Hands are shaken. What was said in clear, anybody may have said (RFC 3207 section 4.2)."""
         is_new = self._dialogue.state is state.CONNECTING
+        if facts is not None:
+            self._house.counts.tls[facts.version] += 1
         self.session = Session(self.session.id, self.session.peer, tls=facts)
         self._start_over()
         self._dialogue.secured(self._stand())
@@ -104,9 +116,11 @@ class Introduction:
 
         def begin() -> Any:
             authentication = self._house.authentication
+            self._mechanism = "other"
             if authentication is None:
                 raise SMTPError(reply.OUT_OF_ORDER)
             self._exchange = authentication.start(event.mechanism, self.session)
+            self._mechanism = event.mechanism.upper()
             return self._exchange.respond(event.initial)
 
         self._inquiry.ask(self._step, begin)
@@ -122,11 +136,13 @@ class Introduction:
             return
         self._exchange = None
         if isinstance(answer, str):
+            self._house.counts.authentications[self._mechanism, 2] += 1
             self.session = replace(self.session, identity=answer)
             self._stand()
             self._send(None)
             return
         refusal = checked(answer) if isinstance(answer, Reply) else misfit(answer, "authentication")
+        self._house.counts.authentications[self._mechanism, refusal.reply_class] += 1
         if refusal.code in _WRONG:
             self._house.panel.authentication_failed(self.session, "")
         self._send(refusal)

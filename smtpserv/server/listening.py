@@ -18,7 +18,7 @@ _log = Logger()
 class Listener(Service):
     """Listens on one endpoint, from the moment when ports below 1024 may still be bound.
 
-    :param option: what the operator named it by: ``listen`` or ``lmtp``.
+    :param option: what the operator named it by: ``listen``, ``lmtp`` or ``http``.
     :param description: the endpoint as the operator wrote it.
     """
 
@@ -63,14 +63,14 @@ class Listener(Service):
         return stopped if stopped.called else None
 
     def _listening(self, port: IListeningPort) -> IListeningPort:
-        if isinstance(port, tcp.Port) and port.transport is tcp.Server:
+        if self._option != "http" and isinstance(port, tcp.Port) and port.transport is tcp.Server:
             make_direct(port)
         return port
 
     def _announce(self, port: IListeningPort | None) -> IListeningPort | None:
         if port is not None:
             where = named(port.getHost())
-            speaks = "LMTP" if self._option == "lmtp" else "SMTP"
+            speaks = "SMTP" if self._option == "listen" else self._option.upper()
             _log.info(
                 "{speaks} on {description}: {address}",
                 speaks=speaks,

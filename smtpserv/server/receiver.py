@@ -115,6 +115,7 @@ class Receiver:
         if refusal is not None or sink is None:
             self._conclude(refusal or reply.LOCAL_ERROR)
         else:
+            reception.ended = self._house.clock.seconds()
             self._inquiry.ask(self._conclude, sink.finish)
 
     def _conclude(self, outcome: Any) -> None:
@@ -124,6 +125,11 @@ class Receiver:
 
     def _record(self, reception: Reception, answer: Reply) -> None:
         envelope, session = reception.envelope, self._client.session
+        counts, now = self._house.counts, self._house.clock.seconds()
+        counts.messages[answer.code // 100] += 1
+        counts.octets += reception.size
+        if reception.ended is not None:
+            counts.processing.observe(now - reception.ended)
         self._house.journal.record(
             "message",
             id=envelope.id,
@@ -134,7 +140,7 @@ class Receiver:
             size=reception.size,
             code=answer.code,
             status=answer.status,
-            seconds=self._house.clock.seconds() - reception.began,
+            seconds=now - reception.began,
         )
         if self._house.panel.observes:
             self._house.panel.message_ended(session, envelope, reception.size, answer)

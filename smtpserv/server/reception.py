@@ -20,13 +20,15 @@ class Reception:
     :param began: when DATA came, in seconds of the session's clock.
     """
 
-    __slots__ = ("envelope", "began", "size", "_sink", "_refusal")
+    __slots__ = ("envelope", "began", "size", "ended", "_sink", "_refusal")
 
     def __init__(self, envelope: Envelope, began: float) -> None:
         self.envelope: Final = envelope
         self.began: Final = began
         #: Octets of content so far.
         self.size = 0
+        #: When the processor was asked for its answer, on the same clock.
+        self.ended: float | None = None
         self._sink: IMessageSink | None = None
         self._refusal: Reply | None = None
 
