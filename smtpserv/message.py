@@ -67,6 +67,7 @@ class Session:
     :param identity: who authenticated, None when nobody did.
     :param forwarded: what a trusted proxy says of the client it relays for (XFORWARD), by attribute; None
         where it does not know.
+    :param hostname: our own name, as the greeting has it.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Session:
     tls: TLSFacts | None = None
     identity: str | None = None
     forwarded: Parameters = field(default=NO_PARAMETERS, hash=False)
+    hostname: str = "localhost"
 
     @property
     def protocol(self) -> str:

@@ -59,8 +59,8 @@ REPEATED: Final = (
 
 #: Options that are there or not: name and help.
 SWITCHES: Final = (
-    ("require-tls", "530 before STARTTLS"),
-    ("require-auth", "530 before AUTH"),
+    ("require-tls", "no mail before STARTTLS"),
+    ("require-auth", "no mail before AUTH"),
     ("auth-without-tls", "AUTH in clear as well"),
 )
 
@@ -139,10 +139,9 @@ class Options(UsageOptions):
         for name, _ in SWITCHES:
             self[name] = bool(self[name]) or _switch(path, name, config)
         for each in SETTINGS:
-            written, source = config.pop(each.name, each.default), f"{path}: "
-            if self[each.name] is not None:
-                written, source = self[each.name], "--"
-            self[each.name] = each.value(written, source)
+            in_file = config.pop(each.name, each.default)
+            said = self[each.name]
+            self[each.name] = each.value(in_file, f"{path}: ") if said is None else each.value(said, "--")
         if config:
             raise StartError(f"{path}: unknown option {min(config)!r}")
 

@@ -109,6 +109,8 @@ class Conversation:
             id=session.id,
             peer=session.peer.host,
             hello=session.hello_name,
+            tls=session.tls.version if session.tls else None,
+            identity=session.identity,
             messages=self._receiver.messages,
             code=last_words.code if last_words else None,
             why=last_words.text if last_words else None,

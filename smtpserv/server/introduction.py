@@ -82,7 +82,14 @@ class Introduction:
         """EHLO, HELO or LHLO."""
         known = self.session
         session = Session(
-            known.id, known.peer, event.verb, event.name, known.tls, known.identity, known.forwarded
+            known.id,
+            known.peer,
+            event.verb,
+            event.name,
+            known.tls,
+            known.identity,
+            known.forwarded,
+            known.hostname,
         )
 
         def answer(answered: Any) -> None:
@@ -105,7 +112,8 @@ class Introduction:
         is_new = self._dialogue.state is state.CONNECTING
         if facts is not None:
             self._house.counts.tls[facts.version] += 1
-        self.session = Session(self.session.id, self.session.peer, tls=facts)
+        known = self.session
+        self.session = Session(known.id, known.peer, tls=facts, hostname=known.hostname)
         self._start_over()
         self._dialogue.secured(self._stand())
         if is_new:
@@ -207,6 +215,7 @@ def _overridden(session: Session, event: Override) -> Session | None:
         tls=session.tls,
         identity=attributes.get("LOGIN"),
         forwarded=session.forwarded,
+        hostname=session.hostname,
     )
 
 

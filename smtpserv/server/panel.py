@@ -59,20 +59,19 @@ class Panel:
 def seat(policies: Iterable[object]) -> Panel:
     """Ask each policy once, by adaptation, at which stages it wants a say."""
     seated = list(policies)
-    session = [policy for each in seated if (policy := ISessionPolicy(each, None)) is not None]
-    senders = [sender for each in seated if (sender := ISenderPolicy(each, None)) is not None]
-    recipients = [recipient for each in seated if (recipient := IRecipientPolicy(each, None)) is not None]
-    early = [listener for each in seated if (listener := IEarlyTalkerPolicy(each, None)) is not None]
-    messages = [observer for each in seated if (observer := IMessageObserver(each, None)) is not None]
-    failures = [guard for each in seated if (guard := IAuthenticationObserver(each, None)) is not None]
+
+    def who(interface: Any) -> list[Any]:
+        return [adapted for each in seated if (adapted := interface(each, None)) is not None]
+
+    session = who(ISessionPolicy)
     return Panel(
-        connect=_in_turn([policy.connect for policy in session]),
-        hello=_in_turn([policy.hello for policy in session]),
-        sender=_in_turn([sender.check_sender for sender in senders]),
-        recipient=_in_turn([recipient.check_recipient for recipient in recipients]),
-        early=_in_turn([listener.spoke_early for listener in early]),
-        message_observers=tuple(messages),
-        authentication_observers=tuple(failures),
+        connect=_in_turn([each.connect for each in session]),
+        hello=_in_turn([each.hello for each in session]),
+        sender=_in_turn([each.check_sender for each in who(ISenderPolicy)]),
+        recipient=_in_turn([each.check_recipient for each in who(IRecipientPolicy)]),
+        early=_in_turn([each.spoke_early for each in who(IEarlyTalkerPolicy)]),
+        message_observers=tuple(who(IMessageObserver)),
+        authentication_observers=tuple(who(IAuthenticationObserver)),
     )
 
 

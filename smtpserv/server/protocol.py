@@ -41,7 +41,8 @@ class SMTPServerProtocol(Protocol):
         self.peer: Final = peer
         self._house: Final = house
         self._ended: Final = ended
-        self._conversation = Conversation(house, Session(os.urandom(6).hex(), peer), self._settled)
+        session = Session(os.urandom(6).hex(), peer, hostname=house.terms.hostname)
+        self._conversation = Conversation(house, session, self._settled)
         #: When shaking hands began, while it lasts.
         self._shaking_since: float | None = None
         self._congested = False
@@ -96,7 +97,7 @@ class SMTPServerProtocol(Protocol):
     def sweep(self, now: float) -> None:
         """Called every second: end what lasts too long."""
         if self._shaking_since is not None:
-            if now - self._shaking_since >= HANDSHAKE:
+            if now - self._shaking_since >= HANDSHAKE and self.transport is not None:
                 self.transport.abortConnection()
         elif self._closed_at is None:
             if self._conversation.sweep(now):
@@ -148,19 +149,27 @@ class SMTPServerProtocol(Protocol):
         output = dialogue.take_output()
         if output:
             transport.write(output)
-        if dialogue.state is state.TLS and self._shaking_since is None:
-            self._shaking_since = self._house.clock.seconds()
-            transport.startTLS(self._house.certificates)
-        waiting = self._conversation.is_waiting
-        # Of a client that closed its half, what it sent before may still make a message; else it is gone.
-        if self._deaf and not (waiting and (dialogue.buffered or dialogue.is_complete)):
-            self._conversation.abandon()
+        if self._deaf:
+            self._see_whether_it_is_gone()
         if dialogue.state is state.CLOSED:
             self._closed_at = self._house.clock.seconds()
             transport.unregisterProducer()
             transport.loseConnection()
-        elif self._paused or self._congested or waiting:
+        elif dialogue.state is state.TLS:
+            self._shake_hands()
+        elif self._paused or self._congested or self._conversation.is_waiting:
             self._regulate()
+
+    def _see_whether_it_is_gone(self) -> None:
+        """Of a client that closed its half, what it sent before may still make a message; else it is gone."""
+        dialogue = self._conversation.dialogue
+        if not (self._conversation.is_waiting and (dialogue.buffered or dialogue.is_complete)):
+            self._conversation.abandon()
+
+    def _shake_hands(self) -> None:
+        if self._shaking_since is None:
+            self._shaking_since = self._house.clock.seconds()
+            self.transport.startTLS(self._house.certificates)
 
     def _regulate(self) -> None:
         """Read from the client, or not, as its replies and our answers stand."""
