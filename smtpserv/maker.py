@@ -14,6 +14,8 @@ from smtpserv.error import StartError
 from smtpserv.interfaces import (
     IAuthenticationObserver,
     IEarlyTalkerPolicy,
+    IMessageFilter,
+    IMessageFilterMaker,
     IMessageObserver,
     IMessageProcessor,
     IMessageProcessorMaker,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 #: The entry point group in which a package names its processors.
 GROUP: Final = "smtpserv.processors"
 
-Maker = IMessageProcessorMaker | IPolicyMaker
+Maker = IMessageProcessorMaker | IPolicyMaker | IMessageFilterMaker
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ PROCESSORS: Final = Kind(
     (IRelayingProcessor, *_STAGES, *_OBSERVERS),
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
+FILTERS: Final = Kind("filter", "smtpserv.filters", IMessageFilterMaker, (IMessageFilter,), _OBSERVERS)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,24 @@ class PolicyMaker(_FactoryMaker):
         return self._make(POLICIES, reactor, positional, named)
 
 
+@implementer(IPlugin, IMessageFilterMaker)
+@dataclass(frozen=True)
+class FilterMaker(_FactoryMaker):
+    """Makes a filter by calling what a dotted path names.
+
+    :param wants_hostname: whether the factory takes our own name, behind the reactor if it takes that too.
+    """
+
+    wants_hostname: bool = False
+
+    def make_filter(
+        self, reactor: "IReactorCore", hostname: str, positional: tuple[str, ...], named: dict[str, str]
+    ) -> object:
+        """Call the factory; arguments that it does not take are a :class:`StartError`."""
+        own = (hostname,) if self.wants_hostname else ()
+        return self._make(FILTERS, reactor, (*own, *positional), named)
+
+
 def _call(
     name: str, factory: Callable[..., object], positional: tuple[object, ...], named: dict[str, str]
 ) -> object:
@@ -142,4 +163,4 @@ def first_line(found: object) -> str:
 
 
 #: The maker of what only a path names, by noun.
-MAKERS: Final[dict[str, Any]] = {"processor": ProcessorMaker, "policy": PolicyMaker}
+MAKERS: Final[dict[str, Any]] = {"processor": ProcessorMaker, "policy": PolicyMaker, "filter": FilterMaker}

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from smtpserv.plugins import PolicyMaker, ProcessorMaker
+from smtpserv.plugins import FilterMaker, PolicyMaker, ProcessorMaker
 
 service = ServiceMaker(
     name="smtpserv",
@@ -64,4 +64,20 @@ SECONDS or delay=SECONDS   the delay, up to 60 [5]
 exempt=CIDR,...            addresses that are greeted at once""",
     factory="smtpserv.policy.greeting:make_greeting",
     wants_reactor=True,
+)
+
+add_header = FilterMaker(
+    name="add-header",
+    help="adds a field to the header of each message",
+    arguments="NAME:VALUE   of the field",
+    factory="smtpserv.filters.fields:make_add_header",
+)
+
+received = FilterMaker(
+    name="received",
+    help="adds our Received field at the top of each message",
+    arguments="",
+    factory="smtpserv.filters.fields:make_received",
+    wants_reactor=True,
+    wants_hostname=True,
 )
