@@ -12,7 +12,7 @@ from typing import Final
 from smtpserv.message import CHUNK, Content
 
 #: Octets of content in which its header ends; of a longer one the rest is taken for the body.
-MAX_HEADER: Final = 1 << 20
+MAX_HEADER: Final = 1 << 18
 
 #: Octets of a line, its CRLF not counted (RFC 5322 section 2.1.1).
 _MAX_LINE: Final = 998

@@ -73,8 +73,8 @@ class DoorTests(InstalledCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.module: Any = ModuleType("filters_of_a_stranger")
-        self.patch(sys, "modules", sys.modules | {"filters_of_a_stranger": self.module})
+        self.module: Any = ModuleType("stranger.filters")
+        self.patch(sys, "modules", sys.modules | {"stranger.filters": self.module})
 
     def test_found(self) -> None:
         """Those that come with the package have a line of help each."""
@@ -88,20 +88,20 @@ class DoorTests(InstalledCase):
     def test_dotted_path(self) -> None:
         """A class or an instance in any module."""
         self.module.Filter, self.module.one = Filter, Filter()
-        self.assertEqual(next(made("filters_of_a_stranger:Filter:x")._decisions), "x")
-        self.assertIs(made("filters_of_a_stranger:one"), self.module.one)
+        self.assertEqual(next(made("stranger.filters:Filter:x")._decisions), "x")
+        self.assertIs(made("stranger.filters:one"), self.module.one)
 
     def test_entry_point(self) -> None:
         """A package names its own in a group."""
         self.module.Filter = Filter
-        point = EntryPoint("mine", "filters_of_a_stranger:Filter", FILTERS.group)
+        point = EntryPoint("mine", "stranger.filters:Filter", FILTERS.group)
         directory = Directory([], [point], FILTERS)
         self.assertIsInstance(make_filter("mine", REACTOR, directory, "mx.example"), Filter)
 
     def test_own_name(self) -> None:
         """A factory that wants them is given the reactor and our name before its arguments."""
         self.module.make = lambda *facts: Filter(*facts)
-        maker = FilterMaker("x", "", "", "filters_of_a_stranger:make", True, True)
+        maker = FilterMaker("x", "", "", "stranger.filters:make", True, True)
         filter: Any = make_filter("x:1", REACTOR, Directory([maker], [], FILTERS), "mx.example")
         self.assertEqual(list(filter._decisions), [REACTOR, "mx.example", "1"])
 
@@ -109,7 +109,7 @@ class DoorTests(InstalledCase):
         """What filters nothing is refused, and so is a name that no filter has."""
         self.module.wrong = RecordingProcessor()
         for description, line in (
-            ("filters_of_a_stranger:wrong", "--filter=filters_of_a_stranger:wrong is no IMessageFilter: "),
+            ("stranger.filters:wrong", "--filter=stranger.filters:wrong is no IMessageFilter: "),
             ("add-heade:x", "no filter is called 'add-heade'; did you mean add-header?"),
             ("received:x", "--filter=received: received: too many positional arguments"),
         ):

@@ -81,3 +81,14 @@ received = FilterMaker(
     wants_reactor=True,
     wants_hostname=True,
 )
+
+verify = FilterMaker(
+    name="verify",
+    help="checks SPF, DKIM, ARC and DMARC, and tells it in an Authentication-Results field",
+    arguments="""\
+reject=dmarc      refuse what fails DMARC where the author's domain says so
+exempt=CIDR,...   addresses whose messages are left as they are""",
+    factory="smtpserv.filters.verify:make_verify",
+    wants_reactor=True,
+    wants_hostname=True,
+)
