@@ -6,9 +6,11 @@ and keys.
 
 import base64
 import re
+from contextlib import suppress
 from typing import Any, Final
 
 import dkim  # type: ignore[import-untyped]
+from dkim.util import InvalidTagValueList, parse_tag_value  # type: ignore[import-untyped]
 from twisted.names import dns
 
 from smtpserv.domain import canonical
@@ -108,12 +110,20 @@ class Signatures:
         try:
             if not self._is_bounded(_ARC_FIELDS) or len(self._header.named("ARC-Seal")) > MOST_SETS:
                 return Result("arc", "fail")
+            self._ask_ahead()
             status = self._prepared(_ARC()).verify(self._key)[0]
         except Missing:
             raise
         except Exception as error:
             return Result("arc", "temperror" if isinstance(error, Untold) else "fail")
         return Result("arc", (status or b"fail").decode("ascii"))
+
+    def _ask_ahead(self) -> None:
+        """Ask for every key of the chain at first, for with each answer the check begins again."""
+        for field in (*self._header.named("ARC-Seal"), *self._header.named("ARC-Message-Signature")):
+            with suppress(InvalidTagValueList, KeyError, _NoKey, Untold):
+                tags = parse_tag_value(field.value)
+                self._key(tags[b"s"] + b"._domainkey." + tags[b"d"])
 
     def _prepared(self, checker: Any) -> Any:
         """One that has the message, which it would take apart line by line by itself."""
