@@ -14,11 +14,12 @@ are the contract.
 # Interface methods take no self, and have no body but their contract.
 # mypy: disable-error-code="empty-body"
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
 
+from smtpserv.edit import Edit
 from smtpserv.message import Envelope, ForwardPath, Message, ReversePath, Session
 from smtpserv.reply import Reply, Results
 
@@ -31,6 +32,10 @@ Verdict = Reply | None | Awaitable[Reply | None]
 
 #: What becomes of a message: None is accepted, a Reply is sent, Results hold one for each recipient.
 Outcome = Reply | Results | None | Awaitable[Reply | Results | None]
+
+
+#: What a filter decides: None lets the message be, edits change it, a Reply ends it here.
+Decision = Sequence[Edit] | Reply | None | Awaitable[Sequence[Edit] | Reply | None]
 
 
 class IMessageProcessor(Interface):
@@ -82,6 +87,28 @@ class IStreamingProcessor(Interface):
 
     def begin(session: Session, envelope: Envelope) -> IMessageSink | Awaitable[IMessageSink]:
         """The client said DATA: give the sink that takes the content, or raise to refuse it unseen."""
+
+
+class IMessageFilter(Interface):
+    """Stands between the engine and the processor: looks at whole messages, refuses them or changes them.
+
+    Filters are asked in the order in which ``--filter`` names them, each about what the one before it left;
+    then the processor is given the message.
+    """
+
+    def filter_message(message: Message) -> Decision:
+        """Decide about one whole message, after the final dot. The client waits, and the deadline runs.
+
+        A signer answers with one :class:`~smtpserv.edit.InsertField` of its signature. Aliases are
+        :class:`~smtpserv.edit.RemoveRecipient` and :class:`~smtpserv.edit.AddRecipient`, sender rewriting is
+        :class:`~smtpserv.edit.ChangeReversePath`. A milter's actions have an edit each, of the same counting:
+        addheader, insheader and chgheader (whose index counts within a name, from 1, and whose empty value
+        deletes), addrcpt, delrcpt, chgfrom and replacebody; its accept is None, its discard a 2yz Reply.
+
+        :return: None (nothing to change), the edits to be made, a Reply, or an awaitable or Deferred of
+            these. A 4yz or 5yz refuses the message; a 2yz accepts it at once, and neither other filters nor
+            the processor see it. Raising Reject or Defer refuses as well.
+        """
 
 
 class IRelayingProcessor(Interface):
@@ -236,6 +263,29 @@ class IPolicyMaker(Interface):
     def make_policy(reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]) -> object:
         """Make the policy; it provides one or more of the policies' interfaces, and may observe besides.
 
+        :param positional: the arguments without a name, in order.
+        :param named: the others; a hyphen in a name has become an underscore.
+        :raises smtpserv.error.StartError: for arguments that are wrong, in a line for the operator.
+        """
+
+
+class IMessageFilterMaker(Interface):
+    """The plug-in: makes a filter from the arguments of ``--filter=NAME:ARGS``.
+
+    Put one in a module under ``twisted/plugins/``, or name it in the entry point group ``smtpserv.filters``.
+    :class:`smtpserv.plugins.FilterMaker` is one that needs no code.
+    """
+
+    name: str = Attribute("What ``--filter`` calls it: letters, digits and hyphens.")
+    help: str = Attribute("One line for ``--help-filters``.")
+    arguments: str = Attribute("The arguments it takes, several lines for ``--help-filter=NAME``.")
+
+    def make_filter(
+        reactor: "IReactorCore", hostname: str, positional: tuple[str, ...], named: dict[str, str]
+    ) -> object:
+        """Make the filter; it provides IMessageFilter.
+
+        :param hostname: our own name, as ``--hostname`` has it.
         :param positional: the arguments without a name, in order.
         :param named: the others; a hyphen in a name has become an underscore.
         :raises smtpserv.error.StartError: for arguments that are wrong, in a line for the operator.

@@ -17,6 +17,8 @@ from smtpserv.interfaces import (
     IExtension,
     IExtensionMaker,
     IExtensionSupport,
+    IMessageFilter,
+    IMessageFilterMaker,
     IMessageObserver,
     IMessageProcessor,
     IMessageProcessorMaker,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 #: The entry point group in which a package names its processors.
 GROUP: Final = "smtpserv.processors"
 
-Maker = IMessageProcessorMaker | IPolicyMaker | IExtensionMaker
+Maker = IMessageProcessorMaker | IPolicyMaker | IMessageFilterMaker | IExtensionMaker
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ PROCESSORS: Final = Kind(
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
 EXTENSIONS: Final = Kind("extension", "smtpserv.extensions", IExtensionMaker, (IExtension,))
+FILTERS: Final = Kind("filter", "smtpserv.filters", IMessageFilterMaker, (IMessageFilter,), _OBSERVERS)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,24 @@ class ExtensionMaker(_FactoryMaker):
         return self._make(EXTENSIONS, reactor, positional, named)
 
 
+@implementer(IPlugin, IMessageFilterMaker)
+@dataclass(frozen=True)
+class FilterMaker(_FactoryMaker):
+    """Makes a filter by calling what a dotted path names.
+
+    :param wants_hostname: whether the factory takes our own name, behind the reactor if it takes that too.
+    """
+
+    wants_hostname: bool = False
+
+    def make_filter(
+        self, reactor: "IReactorCore", hostname: str, positional: tuple[str, ...], named: dict[str, str]
+    ) -> object:
+        """Call the factory; arguments that it does not take are a :class:`StartError`."""
+        own = (hostname,) if self.wants_hostname else ()
+        return self._make(FILTERS, reactor, (*own, *positional), named)
+
+
 def _call(
     name: str, factory: Callable[..., object], positional: tuple[object, ...], named: dict[str, str]
 ) -> object:
@@ -160,5 +181,6 @@ def first_line(found: object) -> str:
 MAKERS: Final[dict[str, Any]] = {
     "processor": ProcessorMaker,
     "policy": PolicyMaker,
+    "filter": FilterMaker,
     "extension": ExtensionMaker,
 }

@@ -216,18 +216,37 @@ class Content:
     position of its own. What is open reads on for as long as this object is kept.
 
     :param source: the octets; or a file of as many octets as ``size`` says, which nobody writes to any more.
+    :param head: octets that stand in memory, in place of the first ``skip`` of the source.
     """
 
-    def __init__(self, source: "bytes | HasDescriptor", size: int = 0) -> None:
+    def __init__(
+        self, source: "bytes | HasDescriptor", size: int = 0, head: bytes = b"", skip: int = 0
+    ) -> None:
+        if isinstance(source, bytes):
+            source, size, head, skip = head + source[skip:] if head or skip else source, 0, b"", 0
         self._source: Final = source
+        self._head: Final = head
+        self._skip: Final = skip
         #: Octets in all.
-        self.size: Final = len(source) if isinstance(source, bytes) else size
+        self.size: Final = len(source) if isinstance(source, bytes) else len(head) + size - skip
+
+    def spliced(self, head: bytes, skip: int) -> "Content":
+        """Content that has ``head`` in place of the first ``skip`` octets, and shares the rest.
+
+        What lies in a file stays there, and is not copied.
+        """
+        if isinstance(self._source, bytes):
+            return Content(self._source, 0, head, skip)
+        skip = min(skip, self.size)
+        beyond = max(0, skip - len(self._head))
+        size = self.size - len(self._head) + self._skip
+        return Content(self._source, size, head + self._head[skip:], self._skip + beyond)
 
     def open(self) -> BinaryIO:
         """A binary file at the first octet, for reading and seeking."""
         if isinstance(self._source, bytes):
             return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, io.BytesIO(self._source))))
-        return cast(BinaryIO, io.BufferedReader(_FileView(self._source), CHUNK))
+        return cast(BinaryIO, io.BufferedReader(_FileView(self._source, self._head, self._skip), CHUNK))
 
     def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
         """The octets in pieces of at most ``size``."""
@@ -269,10 +288,16 @@ _MAX_FIELDS: Final = 1000
 
 
 class _FileView(io.RawIOBase):
-    """A position of its own in a shared file; closing it leaves the file open."""
+    """A position of its own in a shared file; closing it leaves the file open.
 
-    def __init__(self, file: "HasDescriptor") -> None:
+    :param head: octets that are read before the file, of which then ``skip`` are not.
+    """
+
+    def __init__(self, file: "HasDescriptor", head: bytes, skip: int) -> None:
         self._file = file
+        self._head = head
+        #: How much further in the file an octet stands than here.
+        self._ahead = skip - len(head)
         self._position = 0
 
     def readable(self) -> bool:
@@ -282,13 +307,17 @@ class _FileView(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        read = os.preadv(self._file.fileno(), [buffer], self._position)
+        if piece := self._head[self._position : self._position + len(buffer)]:
+            buffer[: len(piece)] = piece
+            read = len(piece)
+        else:
+            read = os.preadv(self._file.fileno(), [buffer], self._position + self._ahead)
         self._position += read
         return read
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
-        base = start[whence] if whence in start else os.fstat(self._file.fileno()).st_size
+        base = start[whence] if whence in start else os.fstat(self._file.fileno()).st_size - self._ahead
         self._position = max(0, base + offset)
         return self._position
 

@@ -11,7 +11,7 @@ from twisted.python.usage import UsageError
 from smtpserv import __version__
 from smtpserv.error import StartError
 from smtpserv.escape import escape_controls
-from smtpserv.plugins import Directory, find_extensions, find_policies, find_processors
+from smtpserv.plugins import Directory, find_extensions, find_filters, find_policies, find_processors
 from smtpserv.settings import SETTINGS, Setting, read_config
 
 DEFAULT_LISTEN: Final = "tcp:8025:interface=127.0.0.1"
@@ -53,6 +53,7 @@ REPEATED: Final = (
     Repeated("listen", "l", "ENDPOINT", f"speaks SMTP; may be repeated [{DEFAULT_LISTEN}]"),
     Repeated("lmtp", None, "ENDPOINT", "the same, speaking LMTP; may be repeated"),
     Repeated("policy", None, "NAME[:ARGS]", "who may connect, send and relay; may be repeated"),
+    Repeated("filter", None, "NAME[:ARGS]", "changes or refuses messages, in turn; may be repeated"),
     Repeated("extension", None, "NAME[:ARGS]", "an ESMTP extension from outside; may be repeated"),
     Repeated("auth", None, "TYPE[:ARGS]", "offers AUTH, asks a twisted.cred checker; may be repeated"),
 )
@@ -68,6 +69,7 @@ SWITCHES: Final = (
 _LISTED: Final[tuple[tuple[str, str, Callable[[], Directory]], ...]] = (
     ("processor", "processors", find_processors),
     ("policy", "policies", find_policies),
+    ("filter", "filters", find_filters),
     ("extension", "extensions", find_extensions),
 )
 

@@ -1,8 +1,8 @@
-"""The door through which processors and policies enter, built-in ones and strangers' alike.
+"""The door through which processors, policies and filters enter, built-in ones and strangers' alike.
 
 ``--processor=NAME[:ARGS]`` names a Twisted plugin, an entry point of the group ``smtpserv.processors``, or a
 dotted path ``package.module:Name`` to a class, an instance or a factory; ``--policy=NAME[:ARGS]`` does the
-same with the group ``smtpserv.policies``.
+same with the group ``smtpserv.policies``, ``--filter=NAME[:ARGS]`` with ``smtpserv.filters``.
 """
 
 import difflib
@@ -18,9 +18,11 @@ from zope.interface.verify import verifyObject
 
 from smtpserv.arguments import parse_arguments, split_description
 from smtpserv.error import StartError
-from smtpserv.maker import EXTENSIONS, MAKERS, POLICIES, PROCESSORS, Kind, Maker, first_line
+from smtpserv.interfaces import IMessageFilter
+from smtpserv.maker import EXTENSIONS, FILTERS, MAKERS, POLICIES, PROCESSORS, Kind, Maker, first_line
 from smtpserv.maker import GROUP as GROUP
 from smtpserv.maker import ExtensionMaker as ExtensionMaker
+from smtpserv.maker import FilterMaker as FilterMaker
 from smtpserv.maker import PolicyMaker as PolicyMaker
 from smtpserv.maker import ProcessorMaker as ProcessorMaker
 
@@ -89,6 +91,11 @@ def find_extensions() -> Directory:
     return _find(EXTENSIONS)
 
 
+def find_filters() -> Directory:
+    """Look for every filter that is installed."""
+    return _find(FILTERS)
+
+
 def _find(kind: Kind) -> Directory:
     maker: Any = kind.maker
     return Directory(getPlugins(maker), entry_points(group=kind.group), kind)
@@ -118,7 +125,18 @@ def make_extension(description: str, reactor: "IReactorCore", directory: Directo
     return _make(description, reactor, directory)
 
 
-def _make(description: str, reactor: "IReactorCore", directory: Directory) -> object:
+def make_filter(
+    description: str, reactor: "IReactorCore", directory: Directory, hostname: str
+) -> IMessageFilter:
+    """Make the filter that ``--filter`` describes, and see that it is one.
+
+    :param hostname: our own name, for the fields that tell it.
+    :raises StartError: in one line, for whatever is wrong with it.
+    """
+    return IMessageFilter(_make(description, reactor, directory, hostname))
+
+
+def _make(description: str, reactor: "IReactorCore", directory: Directory, *facts: str) -> object:
     kind = directory.kind
     name, *fields = split_description(description)
     if name not in directory and fields and _is_module(name):
@@ -128,7 +146,8 @@ def _make(description: str, reactor: "IReactorCore", directory: Directory) -> ob
         maker = directory.maker(name)
     arguments = parse_arguments(fields)
     try:
-        made: object = getattr(maker, f"make_{kind.noun}")(reactor, arguments.positional, arguments.named)
+        make = getattr(maker, f"make_{kind.noun}")
+        made: object = make(reactor, *facts, arguments.positional, arguments.named)
     except StartError as error:
         raise StartError(f"--{kind.noun}={name}: {error}") from error
     except Exception as error:

@@ -4,7 +4,7 @@ import gc
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -20,10 +20,12 @@ from smtpserv.dialogue.extension import Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
 from smtpserv.dialogue.terms import Terms
 from smtpserv.error import StartError
+from smtpserv.filters.chain import FilteringProcessor
 from smtpserv.interfaces import (
     IAuthentication,
     IExtension,
     IExtensionSupport,
+    IMessageFilter,
     IMessageProcessor,
     IRelayingProcessor,
     IStreamingProcessor,
@@ -35,9 +37,11 @@ from smtpserv.options import Options as Options
 from smtpserv.options import fail
 from smtpserv.plugins import (
     find_extensions,
+    find_filters,
     find_policies,
     find_processors,
     make_extension,
+    make_filter,
     make_policy,
     make_processor,
 )
@@ -124,14 +128,15 @@ def make_service(reactor: Any, options: Options) -> MailService:
     processor = make_processor(options["processor"], reactor, find_processors())
     policies = make_policies(options, reactor, processor)
     extensions = [make_extension(each, reactor, find_extensions()) for each in options["extension"]]
+    filters = [make_filter(each, reactor, find_filters(), options["hostname"]) for each in options["filter"]]
     terms = make_terms(options, processor, extensions)
     entrance = make_entrance(options, reactor)
     house = House(
         clock=reactor,
         terms=terms,
         limits=limits,
-        panel=seat([*policies, processor]),
-        processor=as_streaming(processor, reactor, limits),
+        panel=seat([*policies, processor, *filters]),
+        processor=as_streaming(processor, reactor, limits, filters),
         journal=Journal(reactor, open_log(options["log"]), _FORMATS[options["log-format"]]),
         certificates=entrance.certificates(options["tls"]) if options["tls"] else None,
         authentication=make_authentication(options, reactor),
@@ -208,13 +213,16 @@ def answers_of(extensions: list[IExtension]) -> dict[str, Foreigner]:
 _FORMATS: Final = {"text": render_text, "json": render_json}
 
 
-def as_streaming(processor: object, reactor: Any, limits: Limits) -> IStreamingProcessor:
-    """The processor as the engine uses it; one of whole messages gets a sink that collects."""
+def as_streaming(
+    processor: object, reactor: Any, limits: Limits, filters: Sequence[IMessageFilter] = ()
+) -> IStreamingProcessor:
+    """The processor as the engine uses it; what needs whole messages gets a sink that collects."""
     streaming = IStreamingProcessor(processor, None)
-    if streaming is not None:
+    if streaming is not None and not filters:
         return streaming
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    return CollectingProcessor(IMessageProcessor(processor), in_thread, limits.memory_limit)
+    whole = FilteringProcessor(processor, filters, in_thread) if filters else IMessageProcessor(processor)
+    return CollectingProcessor(whole, in_thread, limits.memory_limit)
 
 
 def make_terms(options: Options, processor: object, extensions: Iterable[IExtension] = ()) -> Terms:

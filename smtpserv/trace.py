@@ -49,7 +49,7 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
         *_for(envelope),
     ]
     words[-1] += ";"
-    return _fold(["Received:", *words, *format_datetime(now.astimezone()).split(" ")]).encode("utf-8")
+    return fold(["Received:", *words, *format_datetime(now.astimezone()).split(" ")]).encode("utf-8")
 
 
 def protocol(session: Session, envelope: Envelope) -> str:
@@ -123,7 +123,8 @@ def _for(envelope: Envelope) -> list[str]:
     return ["for", f"<{address}>"] if match and match[1] == address.encode() else []
 
 
-def _fold(words: list[str]) -> str:
+def fold(words: list[str]) -> str:
+    """A field of its words, in lines of 78 characters where they allow it, its last CRLF included."""
     lines = [words[0]]
     for word in words[1:]:
         if len(lines[-1]) + 1 + len(word) <= _LINE:

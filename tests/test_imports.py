@@ -14,15 +14,21 @@ import smtpserv
 ROOT: Final = Path(smtpserv.__file__).parent
 
 VALUES: Final = {"message", "reply"}
+EDITS: Final = {"header", "edit"}
 PLACES: Final = {"network", "domain"}
 BELOW: Final = (
-    VALUES | PLACES | {"error", "interfaces", "escape", "settings", "arguments", "trace", "tls", "metrics"}
+    VALUES
+    | EDITS
+    | PLACES
+    | {"error", "interfaces", "escape", "settings", "arguments", "trace", "tls", "metrics"}
 )
 
 #: The rooms each room may import from; rooms that are not here may import from none.
 MAY: Final[dict[str, set[str]]] = {
     "error": {"reply"},
-    "interfaces": VALUES,
+    "header": {"message"},
+    "edit": {"message", "header", "dialogue"},
+    "interfaces": VALUES | {"edit"},
     "arguments": {"error"},
     "trace": {"message", "network", "dialogue"},
     "settings": PLACES | {"dialogue", "error"},
@@ -38,9 +44,10 @@ MAY: Final[dict[str, set[str]]] = {
     "compat": VALUES | {"interfaces"},
     "exposition": {"metrics"},
     "web": {"error", "interfaces", "metrics", "exposition"},
+    "filters": BELOW | {"server", "policy"},
     "processors": BELOW | {"spool", "relay", "inbox"},
-    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "web"},
-    "testing": BELOW | {"server", "dialogue", "policy"},
+    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "web"},
+    "testing": BELOW | {"server", "dialogue", "policy", "filters"},
     "__main__": {"escape"},
 }
 

@@ -5,12 +5,10 @@ What the DNS can't tell speaks for the client: a timeout or a server that failed
 
 import ipaddress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorTime, IResolver
 from twisted.names import dns
-from twisted.names.client import Resolver
 from zope.interface import implementer
 
 from smtpserv import reply
@@ -19,7 +17,7 @@ from smtpserv.domain import canonical
 from smtpserv.interfaces import ISessionPolicy
 from smtpserv.message import Session
 from smtpserv.network import IPAddress, Networks, ip_address, is_public
-from smtpserv.policy.lookup import Lookup
+from smtpserv.policy.lookup import Lookup, system_lookup
 from smtpserv.reply import Reply
 
 if TYPE_CHECKING:
@@ -120,7 +118,7 @@ def make_dnsbl(reactor: "IReactorCore", zone: str, exempt: str = "") -> BlockLis
     :raises StartError: for a zone that is no domain name.
     """
     zones = read_argument("zone", _zones, zone)
-    return BlockLists(_lookup(reactor), zones, read_argument("exempt", Networks.parse, exempt))
+    return BlockLists(system_lookup(reactor), zones, read_argument("exempt", Networks.parse, exempt))
 
 
 def make_rdns(reactor: "IReactorCore", exempt: str = "") -> ReverseNames:
@@ -128,14 +126,7 @@ def make_rdns(reactor: "IReactorCore", exempt: str = "") -> ReverseNames:
 
     :raises StartError: for networks that are none.
     """
-    return ReverseNames(_lookup(reactor), read_argument("exempt", Networks.parse, exempt))
-
-
-def _lookup(reactor: Any) -> Lookup:
-    """By the servers that the machine's ``/etc/resolv.conf`` names."""
-    return Lookup(
-        cast(IResolver, Resolver(resolv="/etc/resolv.conf", reactor=reactor)), cast(IReactorTime, reactor)
-    )
+    return ReverseNames(system_lookup(reactor), read_argument("exempt", Networks.parse, exempt))
 
 
 def _zones(written: str) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """Questions to the DNS, by twisted.names: with a deadline, and answers kept as long as they live."""
 
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IResolver
 from twisted.names import dns
+from twisted.names.client import Resolver
 from twisted.names.error import AuthoritativeDomainError, DNSNameError
 from twisted.python.failure import Failure
 
@@ -19,7 +20,13 @@ NOTHING_LIVES: Final = 60.0
 #: Seconds that an answer is kept at most, whatever it says.
 LONGEST_LIFE: Final = 86400.0
 
-_METHODS: Final = {dns.A: "lookupAddress", dns.AAAA: "lookupIPV6Address", dns.PTR: "lookupPointer"}
+_METHODS: Final = {
+    dns.A: "lookupAddress",
+    dns.AAAA: "lookupIPV6Address",
+    dns.MX: "lookupMailExchange",
+    dns.PTR: "lookupPointer",
+    dns.TXT: "lookupText",
+}
 
 #: The data of the records found; None when nobody could tell.
 Records = tuple[Any, ...] | None
@@ -75,3 +82,10 @@ class Lookup:
         if len(self._kept) > MOST_ANSWERS:
             self._kept.popitem(last=False)
         return records
+
+
+def system_lookup(reactor: Any) -> Lookup:
+    """By the servers that the machine's ``/etc/resolv.conf`` names."""
+    return Lookup(
+        cast(IResolver, Resolver(resolv="/etc/resolv.conf", reactor=reactor)), cast(IReactorTime, reactor)
+    )

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from smtpserv.plugins import PolicyMaker, ProcessorMaker
+from smtpserv.plugins import FilterMaker, PolicyMaker, ProcessorMaker
 
 service = ServiceMaker(
     name="smtpserv",
@@ -64,4 +64,31 @@ SECONDS or delay=SECONDS   the delay, up to 60 [5]
 exempt=CIDR,...            addresses that are greeted at once""",
     factory="smtpserv.policy.greeting:make_greeting",
     wants_reactor=True,
+)
+
+add_header = FilterMaker(
+    name="add-header",
+    help="adds a field to the header of each message",
+    arguments="NAME:VALUE   of the field",
+    factory="smtpserv.filters.fields:make_add_header",
+)
+
+received = FilterMaker(
+    name="received",
+    help="adds our Received field at the top of each message",
+    arguments="",
+    factory="smtpserv.filters.fields:make_received",
+    wants_reactor=True,
+    wants_hostname=True,
+)
+
+verify = FilterMaker(
+    name="verify",
+    help="checks SPF, DKIM, ARC and DMARC, and tells it in an Authentication-Results field",
+    arguments="""\
+reject=dmarc      refuse what fails DMARC where the author's domain says so
+exempt=CIDR,...   addresses whose messages are left as they are""",
+    factory="smtpserv.filters.verify:make_verify",
+    wants_reactor=True,
+    wants_hostname=True,
 )

@@ -1,0 +1,1 @@
+"""What may stand between the engine and the processor: filters, and the chain that asks them."""
