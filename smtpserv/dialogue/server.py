@@ -64,7 +64,7 @@ _NO_TRANSACTION: Final = Transaction(Terms(), ReversePath(""))
 _DEAF: Final = frozenset({state.CLOSED, state.TLS})
 
 #: What a client may say before it has done what is required of it (RFC 3207 section 4, RFC 4954 section 6).
-_WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS"})
+_WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS", state.LOST})
 _WITHOUT_AUTH: Final = _WITHOUT_TLS | {"AUTH", "RSET", "HELP", "XCLIENT", "XFORWARD"}
 
 
@@ -321,6 +321,9 @@ class ServerDialogue:
             each = list(known) or [one] * len(self._transaction.forward_paths)
         self._output += [every.octets for every in each[:-1]]
         self._answer(owed, each[-1])
+        for every in each[:-1]:
+            if every.code == 421:
+                self.state, self.last_words = state.CLOSED, every
 
     def _acceptance(self, command: Command) -> Reply:
         if command is _GREETING or (type(command) is Override and command.verb == "XCLIENT"):
