@@ -230,7 +230,7 @@ class ServerDialogue:
     def _perform_mail(self, command: Mail) -> Event:
         path = command.reverse_path
         if path.parameters:
-            check_parameters(path.parameters, self._offer.mail)
+            check_parameters(path.parameters, self._offer.mail, self._offer.one_of)
             if (path.size or 0) > self._terms.max_size:
                 raise SMTPError(reply.MESSAGE_TOO_BIG)
         if not path.address.isascii() and not path.smtputf8:
