@@ -265,6 +265,9 @@ class ServerDialogue:
         return transaction.data()
 
     def _perform_auth(self, command: Auth) -> Event:
+        if self._terms.auth and not self._standing.secure and self._offer is not self._terms.plain_offer:
+            if "AUTH" not in self._offer.verbs:
+                raise SMTPError(reply.MECHANISM_NEEDS_TLS)
         self._require_offer("AUTH")
         if self._standing.authenticated:
             raise SMTPError(reply.OUT_OF_ORDER)

@@ -142,6 +142,7 @@ class Receiver:
         )
         if self._house.panel.observes:
             self._house.panel.message_ended(session, envelope, reception.size, answer)
+        self._client.message_ended()
 
 
 _NULL: Final = ReversePath("")
