@@ -33,6 +33,14 @@ def decode_xtext(text: str) -> str:
     return _HEX.sub(lambda match: bytes([int(match[1] or b"-", 16)]), text.encode("utf-8")).decode("utf-8")
 
 
+_HEXPOINT: Final = re.compile(r"\\x\{([0-9A-F]+)\}")
+
+
+def _decode_utf8_address(text: str) -> str:
+    """What an address of type ``utf-8`` stands for (RFC 6533 section 3)."""
+    return _HEXPOINT.sub(lambda match: chr(int(match[1], 16)), text)
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """The other end: an IP address and port, or a Unix socket's path (maybe empty) and 0."""
@@ -171,7 +179,8 @@ class ForwardPath(Path):
     def original_recipient(self) -> tuple[str, str] | None:
         """What ORCPT says: the type of the address, and the address, decoded (RFC 3461 section 4.2)."""
         kind, semicolon, address = (self.parameters.get("ORCPT") or "").partition(";")
-        return (kind.lower(), decode_xtext(address)) if semicolon else None
+        decode = _decode_utf8_address if kind.lower() == "utf-8" else decode_xtext
+        return (kind.lower(), decode(address)) if semicolon else None
 
 
 @dataclass(frozen=True, slots=True)

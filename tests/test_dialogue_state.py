@@ -78,6 +78,7 @@ MOVES: Final[dict[tuple[State, str, int], State]] = {
     (MAIL, "RSET", 2): READY,
     (RCPT, "RSET", 2): READY,
     (REFUSED, "QUIT", 2): CLOSED,
+    (REFUSED, LOST, 5): CLOSED,
     **{(each, verb, 2): READY for each in GREETED for verb in ("EHLO", "HELO", "LHLO")},
     **{(each, "QUIT", 2): CLOSED for each in GREETED},
 }

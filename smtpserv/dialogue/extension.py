@@ -4,7 +4,7 @@ The built-in rows are in :mod:`smtpserv.dialogue.extensions`; what a server make
 in :mod:`smtpserv.dialogue.terms`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,7 @@ class Extension:
     :param offered: whether it is announced, and with it all that follows here is in force.
     :param mail: the parameters it adds to MAIL, and how each is checked.
     :param rcpt: the same for RCPT.
+    :param one_of: parameters that exclude each other.
     :param verbs: the commands it adds, and how each is parsed.
     :param withheld: the reply to one of its commands while it is not offered.
     :param allowance: octets it adds to the longest command line.
@@ -61,15 +62,20 @@ class Extension:
     offered: Callable[[Any, Standing], bool] = _always
     mail: Mapping[str, Check] = field(default_factory=dict)
     rcpt: Mapping[str, Check] = field(default_factory=dict)
+    one_of: frozenset[str] = frozenset()
     verbs: Mapping[str, Parse] = field(default_factory=dict)
     withheld: Reply = reply.OUT_OF_ORDER
     allowance: int = 0
 
 
-def check_parameters(parameters: Parameters, permitted: Mapping[str, Check]) -> None:
+def check_parameters(
+    parameters: Parameters, permitted: Mapping[str, Check], one_of: Iterable[frozenset[str]] = ()
+) -> None:
     """Check each parameter by its row.
 
-    :raises SMTPError: 555 for one that no announced extension has, 501 for a value in bad form.
+    :param one_of: sets of parameters that exclude each other.
+    :raises SMTPError: 555 for one that no announced extension has, 501 for a value in bad form, and for two that
+        exclude each other.
     """
     for keyword, value in parameters.items():
         check = permitted.get(keyword)
@@ -77,3 +83,5 @@ def check_parameters(parameters: Parameters, permitted: Mapping[str, Check]) -> 
             raise SMTPError(reply.unknown_parameter(keyword[:40]))
         if not check(value):
             raise SMTPError(reply.BAD_PARAMETER)
+    if any(len(each & parameters.keys()) > 1 for each in one_of):
+        raise SMTPError(reply.BAD_PARAMETER)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 from smtpserv import reply
@@ -9,11 +10,17 @@ from smtpserv.dialogue import command
 from smtpserv.dialogue.extension import Check, Extension, Standing
 
 # xtext = *( xchar / hexchar ), which decodes to printable ASCII (RFC 3461 section 4)
-_XTEXT = r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
-# utf-8-addr-unitext and utf-8-addr-xtext (RFC 6533 section 3)
-_UNITEXT = r"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\}|[^\x00-\x7f])"
+# Its digits are capitals, whatever else may be in any case.
+_XTEXT = r"(?-i:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
+# utf-8-addr-unitext and utf-8-addr-xtext (RFC 6533 section 3), which name no control character
+_HEXPOINT = (
+    "[2-6A-F][0-9A-F]|7[0-9A-E]|[1-9A-F][0-9A-F]{2}|(?!D[89A-F])[1-9A-F][0-9A-F]{3}|[1-9A-F][0-9A-F]{4}"
+)
+_UNITEXT = rf"(?-i:[!-*,-<>-\[\]-~]|\\x\{{(?:{_HEXPOINT}|10[0-9A-F]{{4}})\}}|[^\x00-\x7f])"
 _NOTIFY = "SUCCESS|FAILURE|DELAY"
-_DATE_TIME = r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](?:Z|[+-][0-9]{2}:[0-9]{2})"
+_DATE_TIME = re.compile(
+    r"[0-9]{4}(?:-[0-9]{2}){2}T[0-9]{2}(?::[0-9]{2}){2}(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII
+)
 
 
 def _absent(value: str | None) -> bool:
@@ -31,6 +38,14 @@ def _notify(value: str | None) -> bool:
     return words == ["NEVER"] or (
         len(set(words)) == len(words) and {"SUCCESS", "FAILURE", "DELAY"} >= set(words)
     )
+
+
+def _date_time(value: str | None) -> bool:
+    """A moment there is, as RFC 3339 writes it."""
+    try:
+        return _DATE_TIME.fullmatch(value or "") is not None and bool(datetime.fromisoformat(value or ""))
+    except ValueError:
+        return False
 
 
 def _honoured(keyword: str) -> Callable[[Any, Standing], bool]:
@@ -100,7 +115,8 @@ EXTENSIONS: Final = (
         "FUTURERELEASE",
         argument=lambda *_: "999999999 9999-12-31T23:59:59Z",
         offered=_honoured("FUTURERELEASE"),
-        mail={"HOLDFOR": _matches("[1-9][0-9]{0,8}"), "HOLDUNTIL": _matches(_DATE_TIME)},
+        mail={"HOLDFOR": _matches("[1-9][0-9]{0,8}"), "HOLDUNTIL": _date_time},
+        one_of=frozenset({"HOLDFOR", "HOLDUNTIL"}),
         allowance=34,
     ),
     Extension(  # RFC 6710

@@ -62,7 +62,8 @@ RCPT_ARGUMENT: Final = re.compile(
 PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 
 # "AUTH" SP sasl-mech [SP initial-response] (RFC 4954 section 8); sasl-mech = 1*20(UPPER / DIGIT / "-" / "_")
-AUTH_ARGUMENT: Final = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([A-Za-z0-9+/=]+))?")
+# Whether the response is base64 is seen when it is decoded, and has a reply of its own.
+AUTH_ARGUMENT: Final = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([!-~]+))?")
 
 # "BDAT" SP chunk-size [SP "LAST"] (RFC 3030 section 2)
 BDAT_ARGUMENT: Final = re.compile(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)

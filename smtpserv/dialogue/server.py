@@ -65,7 +65,7 @@ _NO_TRANSACTION: Final = Transaction(Terms(), ReversePath(""))
 _DEAF: Final = frozenset({state.CLOSED, state.TLS})
 
 #: What a client may say before it has done what is required of it (RFC 3207 section 4, RFC 4954 section 6).
-_WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS"})
+_WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS", state.LOST})
 _WITHOUT_AUTH: Final = _WITHOUT_TLS | {"AUTH", "RSET", "HELP", "XCLIENT", "XFORWARD"}
 
 
@@ -235,7 +235,7 @@ class ServerDialogue:
     def _perform_mail(self, command: Mail) -> Event:
         path = command.reverse_path
         if path.parameters:
-            check_parameters(path.parameters, self._offer.mail)
+            check_parameters(path.parameters, self._offer.mail, self._offer.one_of)
             if (path.size or 0) > self._terms.max_size:
                 raise SMTPError(reply.MESSAGE_TOO_BIG)
         if not path.address.isascii() and not path.smtputf8:
@@ -270,6 +270,9 @@ class ServerDialogue:
         return transaction.data()
 
     def _perform_auth(self, command: Auth) -> Event:
+        if self._terms.auth and not self._standing.secure and self._offer is not self._terms.plain_offer:
+            if "AUTH" not in self._offer.verbs:
+                raise SMTPError(reply.MECHANISM_NEEDS_TLS)
         self._require_offer("AUTH")
         if self._standing.authenticated:
             raise SMTPError(reply.OUT_OF_ORDER)
@@ -328,6 +331,9 @@ class ServerDialogue:
             self._output.append(every.octets)
             self._tally[state.END_OF_DATA, every.code] += 1
         self._answer(owed, each[-1])
+        for every in each[:-1]:
+            if every.code == 421:
+                self.state, self.last_words = state.CLOSED, every
 
     def _acceptance(self, command: Command) -> Reply:
         if command is _GREETING or (type(command) is Override and command.verb == "XCLIENT"):

@@ -55,7 +55,7 @@ _CHUNKS: Final = {"BDAT": {2: BDAT, 4: BDAT, 5: BDAT}, LAST_CHUNK: _END}
 
 TABLE: Final[Mapping[State, Mapping[str, Mapping[int, State]]]] = {
     CONNECTING: {GREETING: {2: CONNECTED, 5: REFUSED}},
-    REFUSED: _QUIT,
+    REFUSED: _QUIT | {LOST: {5: CLOSED}},
     CONNECTED: _OUTSIDE,
     READY: _OUTSIDE | {"MAIL": {2: MAIL}, "STARTTLS": {2: TLS}, "AUTH": {3: AUTH, 2: READY}},
     TLS: {},

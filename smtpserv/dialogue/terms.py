@@ -28,12 +28,14 @@ class Offer:
     :param answer: says so to the client.
     :param mail: every parameter that MAIL may have, and how each is checked.
     :param rcpt: the same for RCPT.
+    :param one_of: sets of parameters that exclude each other.
     :param verbs: the commands of the extensions that are offered.
     """
 
     answer: Reply
     mail: Mapping[str, Check] = field(default_factory=dict)
     rcpt: Mapping[str, Check] = field(default_factory=dict)
+    one_of: tuple[frozenset[str], ...] = ()
     verbs: frozenset[str] = frozenset()
 
 
@@ -128,6 +130,7 @@ class Terms:
             answer=reply.hello(self.hostname, keywords),
             mail={parameter: check for row in rows for parameter, check in row.mail.items()},
             rcpt={parameter: check for row in rows for parameter, check in row.rcpt.items()},
+            one_of=tuple(row.one_of for row in rows if row.one_of),
             verbs=frozenset(verb for row in rows for verb in row.verbs),
         )
 

@@ -1,5 +1,6 @@
 """Who the client is: from its connection to its hello, TLS and AUTH, and what a proxy says of it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -12,7 +13,7 @@ from smtpserv.dialogue.extension import Standing
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import IExchange
-from smtpserv.message import Peer, Session, TLSFacts
+from smtpserv.message import NO_PARAMETERS, Peer, Session, TLSFacts
 from smtpserv.network import ip_address
 from smtpserv.reply import Reply
 from smtpserv.server.house import House
@@ -88,8 +89,7 @@ class Introduction:
             event.name,
             known.tls,
             known.identity,
-            known.forwarded,
-            known.hostname,
+            hostname=known.hostname,
         )
 
         def answer(answered: Any) -> None:
@@ -173,6 +173,11 @@ class Introduction:
 
         self._admit(session, answer)
 
+    def message_ended(self) -> None:
+        """What XFORWARD told was told of one message."""
+        if self.session.forwarded:
+            self.session = replace(self.session, forwarded=NO_PARAMETERS)
+
     def foreign(self, event: Foreign) -> None:
         """A verb from outside."""
         answering = self._house.foreigners[event.verb]
@@ -199,13 +204,19 @@ class Introduction:
 _WRONG: Final = frozenset({535, 421})
 
 
+_PORT: Final = re.compile("[0-9]{1,5}")
+_MAX_PORT: Final = 65535
+
+
 def _overridden(session: Session, event: Override) -> Session | None:
     """The session as a trusted peer says it is; None where what it says makes no sense."""
     attributes = event.attributes
     address = attributes.get("ADDR", session.peer.host) or ""
     host = address[5:] if address[:5].upper() == "IPV6:" else address
     port = attributes.get("PORT") or "0"
-    if (host and "ADDR" in attributes and ip_address(host) is None) or not port.isdigit():
+    if (host and "ADDR" in attributes and ip_address(host) is None) or not _PORT.fullmatch(port):
+        return None
+    if int(port) > _MAX_PORT:
         return None
     peer = Peer(host, int(port)) if {"ADDR", "PORT"} & set(attributes) else session.peer
     return Session(

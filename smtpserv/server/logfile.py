@@ -33,21 +33,34 @@ def open_log(path: str) -> Callable[[str], object]:
 
 
 class RotatedLog:
-    """A file to which lines are added; when it was moved away, one of its name is opened anew."""
+    """A file to which lines are added; when it was moved away, one of its name is opened anew.
+
+    While there is no place for it mail goes on without its lines, and it is looked for at each :data:`LOOK`.
+    """
 
     def __init__(self, path: str) -> None:
-        self._handler: Final = WatchedFileHandler(path, encoding="utf-8")
+        self._handler = WatchedFileHandler(path, encoding="utf-8")
         self._looked = time.monotonic()
 
     def write(self, text: str) -> None:
         """Add whole lines."""
         now = time.monotonic()
-        if now - self._looked >= LOOK:
-            self._looked = now
+        try:
+            if now - self._looked >= LOOK:
+                self._looked = now
+                self._reopen()
+            if self._handler.stream is not None:
+                self._handler.stream.write(text)
+                self._handler.stream.flush()
+        except OSError:
+            _log.failure("The mail log can't be written")
+
+    def _reopen(self) -> None:
+        """The handler itself gives up a file that it once could not open."""
+        if self._handler.stream is None:
+            self._handler = WatchedFileHandler(self._handler.baseFilename, encoding="utf-8")
+        else:
             self._handler.reopenIfNeeded()
-        if self._handler.stream is not None:
-            self._handler.stream.write(text)
-            self._handler.stream.flush()
 
 
 class StandardLog:

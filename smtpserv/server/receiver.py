@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from smtpserv import reply
+from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Mail, Rcpt
 from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData
 from smtpserv.dialogue.server import ServerDialogue
@@ -51,6 +52,7 @@ class Receiver:
 
     def abort(self) -> None:
         """No more comes: the message under way, if there is one, will not be."""
+        self._deadlines.data_ended()
         self._reception.abort()
 
     def mail(self, event: Mail) -> None:
@@ -103,7 +105,9 @@ class Receiver:
             self._inquiry.ask(reception.written, reception.sink.write, event.octets)
 
     def content_refused(self, _: ContentRefused) -> None:
-        """No more of it will."""
+        """No more of it will; what is left of its octets may still come, and not too slowly."""
+        if self._dialogue.state is state.READY:
+            self._deadlines.data_ended()
         self._reception.abort()
 
     def end_of_data(self, event: EndOfData) -> None:
@@ -144,6 +148,7 @@ class Receiver:
         )
         if self._house.panel.observes:
             self._house.panel.message_ended(session, envelope, reception.size, answer)
+        self._client.message_ended()
 
 
 _NULL: Final = ReversePath("")

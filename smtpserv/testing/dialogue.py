@@ -1,14 +1,15 @@
 """Conversations as a mail admin reads them, and the ways a network may split them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.event import EndOfData, Event
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.dialogue.terms import BareNewlines, Terms
+from smtpserv.network import Networks
 from smtpserv.reply import Reply, parse_replies
 from smtpserv.testing.memory import MemorySession, RecordingProcessor, memory_session
 
@@ -39,6 +40,11 @@ class DialoguePair:
         """The client says a line, its CRLF left out; the server gives the answer if it is asked for one."""
         verb = line.partition(b" ")[0].decode("ascii").upper()
         return self._exchange(line + b"\r\n", verb, answer)
+
+    def chunk(self, octets: bytes, last: bool = False, answer: Reply | None = None) -> Reply:
+        """The client sends a chunk of content (RFC 3030)."""
+        line = b"BDAT %d%s\r\n" % (len(octets), b" LAST" if last else b"")
+        return self._exchange(line + octets, state.LAST_CHUNK if last else "BDAT", answer)
 
     def mail_data(self, octets: bytes, answer: Reply | None = None) -> Reply:
         """The client sends mail data, its end included."""
@@ -76,6 +82,7 @@ class Script:
     messages: list[bytes] = field(default_factory=list)
     envelopes: list[str] = field(default_factory=list)
     terms: dict[str, Any] = field(default_factory=dict)
+    trusted: Networks = Networks()
 
     def check(self, pieces: list[bytes]) -> MemorySession:
         """Run it in a new session, split as given.
@@ -83,7 +90,8 @@ class Script:
         :raises AssertionError: where anything is not as written.
         """
         processor = RecordingProcessor()
-        session = memory_session(processor, terms=Terms(**{"hostname": "mx.example", **self.terms}))
+        terms = Terms(**{"hostname": "mx.example", **self.terms})
+        session = memory_session(processor, terms=terms, trusted=self.trusted)
         heard = session.hear() + b"".join(session.say(piece) for piece in pieces)
         assert re.fullmatch(self.replies, heard.decode("ascii")), f"split {pieces!r}\nheard {heard!r}"
         contents = [message.content.read() for message in processor.messages]
@@ -103,7 +111,8 @@ def read_script(text: str) -> Script:
       ``\\x9f`` and ``\\\\`` stand for an octet, ``{a*70}`` for seventy of them.
     * ``S:`` a line of a reply; ``...`` at its end stands for anything.
     * ``E:`` an envelope that reaches the processor, ``M:`` the lines of its content, with the same escapes.
-    * ``T:`` a term of the server, ``max_size = 70000``; ``#`` a comment.
+    * ``T:`` a term of the server, ``max_size = 70000``, ``tls = yes``, ``honours = DSN,DELIVERBY``; or
+      ``trusted = 192.0.2.0/24``, whose XCLIENT counts (the client is 192.0.2.1). ``#`` a comment.
     """
     script = Script()
     for number, line in enumerate(text.splitlines(), 1):
@@ -136,7 +145,22 @@ def _content(script: Script, rest: str) -> None:
 
 def _term(script: Script, rest: str) -> None:
     name, _, value = (part.strip() for part in rest.partition("="))
-    script.terms[name] = int(value) if value.isdigit() else BareNewlines(value)
+    if name == "trusted":
+        script.trusted = Networks.parse(value)
+    else:
+        script.terms[name] = int(value) if value.isdigit() else _TERMS.get(name, _yes)(value)
+
+
+def _yes(value: str) -> bool:
+    if value != "yes":
+        raise ValueError(f"yes, or a number: {value!r}")
+    return True
+
+
+_TERMS: Final[dict[str, Callable[[str], Any]]] = {
+    "bare_newlines": BareNewlines,
+    "honours": lambda value: frozenset(value.split(",")),
+}
 
 
 _LINES = {"C:": _said, "S:": _answered, "E:": _envelope, "M:": _content, "T:": _term}

@@ -76,6 +76,9 @@ class _Transport(StringTransport):
         super().abortConnection()
         self.lost()
 
+    def startTLS(self, certificates: object) -> None:
+        """Nobody shakes hands here: what is said from now on is heard by nobody."""
+
     def lost(self) -> None:
         if self.connected:
             self.connected = False
@@ -154,8 +157,12 @@ def memory_house(
     terms: Terms | None = None,
     limits: Limits | None = None,
     in_thread: InThread = run_now,
+    **shared: Any,
 ) -> House:
-    """What the sessions of a server share, around a processor; it writes its mail log to a list."""
+    """What the sessions of a server share, around a processor; it writes its mail log to a list.
+
+    :param shared: what else a :class:`House` has: ``certificates``, ``authentication``, ``trusted`` ...
+    """
     limits = limits or Limits()
     streaming = IStreamingProcessor(processor, None)
     if streaming is None:
@@ -167,6 +174,7 @@ def memory_house(
         panel=seat([processor, *policies]),
         processor=streaming,
         journal=Journal(clock, journal.append),
+        **shared,
     )
 
 
@@ -174,7 +182,7 @@ def memory_session(processor: object, peer: Peer = Peer("192.0.2.1", 2525), **ch
     """A session that was just greeted.
 
     :param processor: provides IMessageProcessor or IStreamingProcessor, and maybe policies.
-    :param choices: ``policies``, ``terms``, ``limits``, ``in_thread``: see :func:`memory_house`.
+    :param choices: ``policies``, ``terms``, ``limits``, ``in_thread`` and others: see :func:`memory_house`.
     """
     clock = Clock()
     journal: list[str] = []
