@@ -54,11 +54,14 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def require(program: str) -> str:
-    """The path of a program; without it the test is skipped."""
+def require(program: str, package: str = "") -> str:
+    """The path of a program; without it the test is skipped.
+
+    :param package: of Debian, that has it; the program's own name if nothing is said.
+    """
     path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        raise SkipTest(f"{program} is not installed")
+        raise SkipTest(f"{program} is not installed; Debian's package {package or program} has it")
     return path
 
 
@@ -220,9 +223,13 @@ class RecordingServer(Server):
     def message(self) -> Recorded:
         """The one message it has accepted; forgets it."""
         (message,) = self.messages()
+        self.forget()
+        return message
+
+    def forget(self) -> None:
+        """Forget the messages that came."""
         for file in (self.directory / "messages").iterdir():
             file.unlink()
-        return message
 
 
 class IntegrationTestCase(SynchronousTestCase):

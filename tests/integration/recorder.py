@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -44,8 +45,12 @@ class Recorder:
 def _write(stem: str, message: Message) -> None:
     with open(f"{stem}.eml", "wb") as file:
         file.writelines(message.content.chunks())
+    tls = message.session.tls
     facts = {
         "hello": message.session.hello_name,
+        "peer": message.session.peer.host,
+        "identity": message.session.identity,
+        "tls": tls and {**asdict(tls), "channel_binding": tls.channel_binding.hex()},
         "protocol": message.session.protocol,
         "reverse_path": _path(message.envelope.reverse_path),
         "forward_paths": [_path(path) for path in message.envelope.forward_paths],
