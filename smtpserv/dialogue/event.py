@@ -1,25 +1,25 @@
 """What the server's dialogue tells its colleague. Some are owed a reply; nothing more is read before it.
 
-Most commands of :mod:`smtpserv.dialogue.command` are events as they stand, and are owed a reply.
+Most commands of :mod:`smtpserv.dialogue.command` are events as they stand, and are owed a reply. Those that
+every message brings are tuples, which are made in half the time.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from smtpserv.dialogue.command import Auth, Foreign, Hello, Mail, Override, Rcpt, Response
 from smtpserv.message import ForwardPath, ReversePath
 from smtpserv.reply import Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """The client wants to send the content, or has begun to (BDAT). Owed a reply: None lets it."""
 
     reverse_path: ReversePath
     forward_paths: tuple[ForwardPath, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The next octets of the content, at least one."""
 
     octets: bytes
@@ -30,8 +30,7 @@ class ContentRefused:
     """No more content comes: it is too big or malformed, and its end still to come; or was given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class EndOfData:
+class EndOfData(NamedTuple):
     """The mail data ended. Owed a reply.
 
     :param refusal: what the dialogue has against the message; it is then sent whatever is answered.

@@ -61,9 +61,6 @@ _FIRST_CHUNK: Final = Plain("(first chunk)")
 _NO_COMMAND: Final = Plain("")
 _NO_TRANSACTION: Final = Transaction(Terms(), ReversePath(""))
 
-#: States in which nothing is read.
-_DEAF: Final = frozenset({state.CLOSED, state.TLS})
-
 #: What a client may say before it has done what is required of it (RFC 3207 section 4, RFC 4954 section 6).
 _WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS", state.LOST})
 _WITHOUT_AUTH: Final = _WITHOUT_TLS | {"AUTH", "RSET", "HELP", "XCLIENT", "XFORWARD"}
@@ -135,7 +132,7 @@ class ServerDialogue:
 
     def receive(self, octets: bytes) -> None:
         """Take what the network brought, any amount. :meth:`next_event` then tells what it means."""
-        if self.state not in _DEAF:
+        if not self.state.is_deaf:
             self._input.receive(octets)
 
     def take_output(self) -> bytes:
@@ -145,7 +142,7 @@ class ServerDialogue:
 
     def next_event(self) -> Event | None:
         """What the client did next; None while a reply is owed, or more octets are needed, or it is over."""
-        while self._owed is None and self.state not in _DEAF:
+        while self._owed is None and not self.state.is_deaf:
             if self._reading is not None:
                 event = self._next_of_content(*self._reading)
                 if event is None and self._reading is not None:
@@ -171,12 +168,9 @@ class ServerDialogue:
         :raises ValueError: when no reply is owed.
         """
         owed, self._owed = self._owed or _NO_COMMAND, None
-        if owed is _NO_COMMAND and (not isinstance(answer, Reply) or answer.code != 421):
-            raise ValueError("no reply is owed")
-        if owed is _FIRST_CHUNK:
-            self._begin_chunks(answer)
-        elif owed.verb in (state.END_OF_DATA, state.LAST_CHUNK):
-            self._conclude(owed, answer)
+        send = _SEND.get(owed.verb)
+        if send is not None:
+            send(self, owed, answer)
         else:
             assert not isinstance(answer, Results), "results are of a message"
             self._answer(owed, answer or self._acceptance(owed))
@@ -196,9 +190,9 @@ class ServerDialogue:
             self._owed = response = parse_response(line)
             return response
         command = parse_command(line, self._terms.parsers)
-        if type(command) is not Bdat:
+        if self._bar is not None or command.verb not in self.state.moves:
             refusal = self._out_of_place(command)
-            if refusal is not None:
+            if refusal is not None and type(command) is not Bdat:
                 raise SMTPError(refusal)
         event = _PERFORM[type(command)](self, command)
         if event is not None and type(event) is not ContentRefused:
@@ -311,7 +305,12 @@ class ServerDialogue:
             self._answer(command, answer)
         return None
 
-    def _begin_chunks(self, answer: Reply | Results | None) -> None:
+    def _say_last(self, _: Command, answer: Reply | Results | None) -> None:
+        if not isinstance(answer, Reply) or answer.code != 421:
+            raise ValueError("no reply is owed")
+        self._answer(_NO_COMMAND, answer)
+
+    def _begin_chunks(self, _: Command, answer: Reply | Results | None) -> None:
         if isinstance(answer, Reply):
             self._transaction.refuse(answer)
             if answer.code == 421:
@@ -322,25 +321,28 @@ class ServerDialogue:
     def _conclude(self, owed: Command, answer: Reply | Results | None) -> None:
         """The last reply of a message; under LMTP as many as it has recipients (RFC 2033 section 4.2)."""
         answer = self._transaction.refusal() or answer or reply.OK
-        one = answer.combined() if isinstance(answer, Results) else answer
-        each = [one]
-        if self._terms.lmtp and one.code != 421:
+        if self._terms.lmtp:
             known = answer.replies if isinstance(answer, Results) else ()
-            each = list(known) or [one] * len(self._transaction.forward_paths)
-        for every in each[:-1]:
-            self._output.append(every.octets)
-            self._tally[state.END_OF_DATA, every.code] += 1
-        self._answer(owed, each[-1])
-        for every in each[:-1]:
-            if every.code == 421:
-                self.state, self.last_words = state.CLOSED, every
+            self._answer_each(owed, known or (answer,) * len(self._transaction.forward_paths))
+        else:
+            self._answer(owed, answer.combined() if isinstance(answer, Results) else answer)
+
+    def _answer_each(self, owed: Command, answers: tuple[Any, ...]) -> None:
+        for each in answers[:-1]:
+            self._output.append(each.octets)
+            self._tally[owed.verb, each.code] += 1
+        self._answer(owed, answers[-1])
+        for each in answers:
+            if each.code == 421:  # all the same each recipient has its reply
+                self.state, self.last_words = state.CLOSED, each
 
     def _acceptance(self, command: Command) -> Reply:
-        if command is _GREETING or (type(command) is Override and command.verb == "XCLIENT"):
-            return self._terms.greeting
+        usual = _ACCEPTANCES.get(command.verb)
+        if usual is not None:
+            return usual
         if type(command) is Hello:
             return self._terms.offer(command.verb, self._standing).answer
-        return _ACCEPTANCES.get(command.verb, reply.OK)
+        return self._terms.greeting if command.verb in _GREETED_ANEW else reply.OK
 
     def _answer(self, command: Command, answer: Reply) -> None:
         """Send a reply, move the table by it, and keep what the command said if it was accepted."""
@@ -400,8 +402,19 @@ class ServerDialogue:
 
 _STRANGER: Final = Standing()
 
+#: What is answered by a greeting.
+_GREETED_ANEW: Final = frozenset({state.GREETING, "XCLIENT"})
+
 #: The commands that send content.
 _CONTENT: Final = frozenset({"DATA", "BDAT", state.LAST_CHUNK})
+
+#: How those are answered that a single reply does not answer.
+_SEND: Final[Mapping[str, Callable[[ServerDialogue, Command, Reply | Results | None], None]]] = {
+    _NO_COMMAND.verb: ServerDialogue._say_last,
+    _FIRST_CHUNK.verb: ServerDialogue._begin_chunks,
+    state.END_OF_DATA: ServerDialogue._conclude,
+    state.LAST_CHUNK: ServerDialogue._conclude,
+}
 
 _PERFORM: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], Event | None]]] = {
     Hello: ServerDialogue._perform_hello,

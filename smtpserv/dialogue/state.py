@@ -13,12 +13,14 @@ class State:
     """A state of the session; each is one object, compared by identity.
 
     :ivar moves: its row of the table.
+    :ivar is_deaf: whether nothing is read in it.
     """
 
-    __slots__ = ("name", "moves")
+    __slots__ = ("name", "moves", "is_deaf")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, is_deaf: bool = False) -> None:
         self.name: Final = name
+        self.is_deaf: Final = is_deaf
         self.moves: Mapping[str, Mapping[int, State]] = {}
 
     def __repr__(self) -> str:
@@ -29,13 +31,13 @@ CONNECTING: Final = State("CONNECTING")  # the greeting has not been said
 REFUSED: Final = State("REFUSED")  # greeted with a 554: QUIT alone is of use (RFC 5321 section 3.1)
 CONNECTED: Final = State("CONNECTED")  # no EHLO or HELO yet
 READY: Final = State("READY")  # between transactions
-TLS: Final = State("TLS")  # STARTTLS accepted: hands are shaken, and nothing is read
+TLS: Final = State("TLS", is_deaf=True)  # STARTTLS accepted: hands are shaken, and nothing is read
 AUTH: Final = State("AUTH")  # a challenge was sent: the next line is the client's response
 MAIL: Final = State("MAIL")  # a reverse-path, no forward-path
 RCPT: Final = State("RCPT")  # at least one forward-path
 DATA: Final = State("DATA")  # 354 said: octets are mail data
 BDAT: Final = State("BDAT")  # a chunk came and was not the last: only more of them may (RFC 3030)
-CLOSED: Final = State("CLOSED")  # nothing more is read
+CLOSED: Final = State("CLOSED", is_deaf=True)  # nothing more is read
 
 #: Moves of the dialogue that no command makes: the greeting, the end of mail data, an answer to a challenge,
 #: and a chunk of unknown size; and the BDAT that is the last.

@@ -40,11 +40,6 @@ class Panel:
     message_observers: tuple[IMessageObserver, ...] = ()
     authentication_observers: tuple[IAuthenticationObserver, ...] = ()
 
-    @property
-    def observes(self) -> bool:
-        """Whether anybody wants to be told of messages."""
-        return bool(self.message_observers)
-
     def message_ended(self, session: Session, envelope: Envelope, size: int, answer: Reply) -> None:
         """Tell what became of a message."""
         for each in self.message_observers:

@@ -146,7 +146,7 @@ class Receiver:
             status=answer.status,
             seconds=now - reception.began,
         )
-        if self._house.panel.observes:
+        if self._house.panel.message_observers:
             self._house.panel.message_ended(session, envelope, reception.size, answer)
         self._client.message_ended()
 
