@@ -1,9 +1,10 @@
-"""An ESMTP extension from outside: ``XLABEL`` lets a client label its messages, and ask which labels there are.
+"""An ESMTP extension from outside: with ``XLABEL`` clients label their messages, and ask which labels there are.
 
 ``MAIL FROM:<a@a.example> XLABEL=urgent`` is then on the envelope, as ``reverse_path.parameters["XLABEL"]``.
 """
 
 import re
+from collections.abc import Callable, Mapping
 
 from zope.interface import implementer
 
@@ -26,7 +27,7 @@ class Labels:
             raise ValueError("labels are words of up to 20 small letters")
         self.argument = " ".join(labels)
         self.mail = {"XLABEL": labels.__contains__}
-        self.rcpt = {}  # type: ignore[var-annotated]
+        self.rcpt: Mapping[str, Callable[[str | None], bool]] = {}
 
     def perform(self, session: Session, verb: str, argument: str) -> Reply:
         """Answer ``XLABELS``."""

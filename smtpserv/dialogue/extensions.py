@@ -18,7 +18,9 @@ _HEXPOINT = (
 )
 _UNITEXT = rf"(?-i:[!-*,-<>-\[\]-~]|\\x\{{(?:{_HEXPOINT}|10[0-9A-F]{{4}})\}}|[^\x00-\x7f])"
 _NOTIFY = "SUCCESS|FAILURE|DELAY"
-_DATE_TIME = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T[0-9]{2}(?::[0-9]{2}){2}(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
+_DATE_TIME = re.compile(
+    r"[0-9]{4}(?:-[0-9]{2}){2}T[0-9]{2}(?::[0-9]{2}){2}(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII
+)
 
 
 def _absent(value: str | None) -> bool:

@@ -160,7 +160,8 @@ def _chunk(octets: bytes, last: bool, surplus: int = 0) -> bytes:
 
 #: Content in chunks; the size of one is wrong now and then.
 CHUNKED: Final = st.builds(
-    lambda parts, last, surplus: b"".join(_chunk(part, False) for part in parts) + _chunk(last, True, surplus),
+    lambda parts, last, surplus: b"".join(_chunk(part, False) for part in parts)
+    + _chunk(last, True, surplus),
     st.lists(CONTENTS, max_size=3),
     CONTENTS,
     st.sampled_from([0, 0, 0, 0, 1, 7, 1 << 50]),
@@ -197,9 +198,9 @@ _CHANGES: Final = st.lists(
 #: What a client may send in a session, sense and nonsense, from its EHLO on.
 CONVERSATIONS: Final = st.builds(
     _mutated,
-    st.lists(COMMANDS.map(lambda command: command + b"\r\n") | _TRANSACTIONS | _CHUNKED_TRANSACTIONS, max_size=8).map(
-        lambda parts: b"EHLO client.example\r\n" + b"".join(parts)
-    ),
+    st.lists(
+        COMMANDS.map(lambda command: command + b"\r\n") | _TRANSACTIONS | _CHUNKED_TRANSACTIONS, max_size=8
+    ).map(lambda parts: b"EHLO client.example\r\n" + b"".join(parts)),
     _CHANGES | st.just([]),
 )
 
@@ -219,7 +220,21 @@ NOISE: Final = st.one_of(
                 b"DATA",
                 b"EHLO x",
             ]
-            + [b"BDAT 5", b"BDAT 3 LAST", b"STARTTLS", b"AUTH PLAIN", b"RSET", b"QUIT", b"NOOP", b" ", b"\0", b"\xff", b"<", b">", b"x" * 300]
+            + [
+                b"BDAT 5",
+                b"BDAT 3 LAST",
+                b"STARTTLS",
+                b"AUTH PLAIN",
+                b"RSET",
+                b"QUIT",
+                b"NOOP",
+                b" ",
+                b"\0",
+                b"\xff",
+                b"<",
+                b">",
+                b"x" * 300,
+            ]
         )
         | st.binary(max_size=20),
         max_size=40,
