@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from smtpserv import __version__
-from smtpserv.dialogue.command import foreign
+from smtpserv.dialogue.command import PARSERS, foreign
 from smtpserv.dialogue.extension import Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
 from smtpserv.dialogue.terms import Terms
@@ -247,20 +247,34 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
         require_tls=options["require-tls"],
         require_auth=options["require-auth"],
         honours=frozenset(support.honours if support is not None else ()),
-        extensions=EXTENSIONS + tuple(row_of(each) for each in extensions),
+        extensions=EXTENSIONS + rows_of(extensions),
     )
 
 
-def row_of(extension: IExtension) -> Extension:
-    """The row of an extension from outside.
+def rows_of(extensions: Iterable[IExtension]) -> tuple[Extension, ...]:
+    """The rows of extensions from outside.
 
-    :raises StartError: for a verb or keyword that could not be said, or that is ours.
+    :raises StartError: for a word that could not be said, or that is another's.
     """
-    words = [extension.keyword, *extension.verbs, *extension.mail, *extension.rcpt]
-    wrong = [word for word in words if not _KEYWORD.fullmatch(word)]
-    taken = [verb for verb in extension.verbs if verb.encode() in Terms().parsers]
-    if wrong or taken:
-        raise StartError(f"--extension: {(wrong or taken)[0]!r} is {'no keyword' if wrong else 'taken'}")
+    rows = []
+    taken = {verb.decode("ascii") for verb in PARSERS}.union(*map(_words_of, EXTENSIONS))
+    for each in extensions:
+        words = _words_of(each)
+        wrong = [word for word in words if not _KEYWORD.fullmatch(word)]
+        wrong += [each.argument] if not _ARGUMENT.fullmatch(each.argument) else []
+        if wrong or words & taken:
+            word, fault = (wrong[0], "can't be said") if wrong else (min(words & taken), "is taken")
+            raise StartError(f"--extension: {word!r} {fault}")
+        taken |= words
+        rows.append(_row_of(each))
+    return tuple(rows)
+
+
+def _words_of(extension: IExtension | Extension) -> set[str]:
+    return {extension.keyword, *extension.verbs, *extension.mail, *extension.rcpt}
+
+
+def _row_of(extension: IExtension) -> Extension:
     return Extension(
         extension.keyword,
         argument=lambda *_: extension.argument,
@@ -273,6 +287,9 @@ def row_of(extension: IExtension) -> Extension:
 
 #: What may be a keyword (RFC 5321 section 4.1.1.1), in capitals.
 _KEYWORD: Final = re.compile("[A-Z0-9][A-Z0-9-]*")
+
+#: What may follow it, on a line of at most 512 octets.
+_ARGUMENT: Final = re.compile("[ -~]{0,400}")
 
 
 def make_limits(options: Options) -> Limits:

@@ -42,6 +42,9 @@ TERMS: Final = st.builds(
     max_errors=st.sampled_from([3, 20]),
     max_commands=st.sampled_from([5, 1000]),
     bare_newlines=st.sampled_from(BareNewlines),
+    tls=st.booleans(),
+    require_tls=st.sampled_from([False, False, True]),
+    honours=st.sampled_from([frozenset(), frozenset({"DSN", "BINARYMIME", "DELIVERBY", "FUTURERELEASE"})]),
 )
 
 
@@ -76,6 +79,8 @@ def converse(
             if dialogue.owed is None:
                 continue
             outcome.events.append(event)
+            if isinstance(event, Data):
+                content = b""
             refusal = None
             if isinstance(event, EndOfData):
                 refusal = event.refusal
@@ -148,7 +153,7 @@ class AnyOctets(SynchronousTestCase):
     @given(NOISE, PLACES)
     def test_one_reply_each(self, noise: bytes, places: list[float]) -> None:
         """A session without mail data has one reply for each line, and one more for the greeting."""
-        noise = b"NOOP\r\n" + re.sub(rb"(?i)ehlo|helo|quit", b"XXXX", noise)
+        noise = b"NOOP\r\n" + re.sub(rb"(?i)ehlo|helo|quit|bdat", b"XXXX", noise)
         terms = Terms(max_errors=1000, max_commands=1000)
         replies, _ = parse_replies(converse(terms, cut(noise, places), ()).said)
         self.assertEqual(len(replies), 1 + noise.count(b"\r\n"))
@@ -194,8 +199,15 @@ class Agreement(RuleBasedStateMachine):
             state.READY: b"MAIL FROM:<a@a.example>",
             state.MAIL: b"RCPT TO:<b@b.example>",
             state.RCPT: b"DATA",
+            state.BDAT: b"RSET",
         }
         self.pair.command(steps[self.pair.client_state], answer)
+
+    @precondition(may_speak)
+    @rule(octets=CONTENTS, last=st.booleans(), answer=st.sampled_from(REFUSALS))
+    def chunk(self, octets: bytes, last: bool, answer: Reply | None) -> None:
+        """The client sends a chunk, in order or not."""
+        self.pair.chunk(octets, last, answer)
 
     @precondition(may_speak)
     @rule()

@@ -49,7 +49,7 @@ class SessionCase(SynchronousTestCase):
         clock = Clock()
         journal: list[str] = []
         terms = Terms(**{"hostname": "mx.example", "auth": True, "max_errors": 99} | choices.pop("terms", {}))
-        users = InMemoryUsernamePasswordDatabaseDontUse(user="secret")
+        users = InMemoryUsernamePasswordDatabaseDontUse(user=b"secret")
         without_tls = choices.pop("without_tls", True)
         house = memory_house(
             processor or RecordingProcessor(),
@@ -205,7 +205,9 @@ class OverrideTests(SessionCase):
 
     def test_xclient(self) -> None:
         """The session is another client's from there on."""
-        seen = self.seen(b"XCLIENT ADDR=198.51.100.7 PORT=25 NAME=[UNAVAILABLE] LOGIN=a+2Bb HELO=other.example")
+        seen = self.seen(
+            b"XCLIENT ADDR=198.51.100.7 PORT=25 NAME=[UNAVAILABLE] LOGIN=a+2Bb HELO=other.example"
+        )
         self.assertEqual((seen.peer, seen.identity), (Peer("198.51.100.7", 25), "a+b"))
         self.assertEqual(self.seen(b"XCLIENT ADDR=IPv6:2001:db8::1").peer, Peer("2001:db8::1"))
         self.assertEqual(self.seen(b"XCLIENT NAME=a.example").peer, Peer("192.0.2.1", 2525))
@@ -296,7 +298,9 @@ class ObserverTests(SessionCase):
         watcher = Watcher()
         refusing = RecordingProcessor([Reply(550, "No")])
         self.open(refusing, policies=[watcher])
-        self.check((HELLO + TRANSACTION * 2, f"250 / {' / '.join(DONE[:3])} / 550 5.0.0 / {' / '.join(DONE)}"))
+        self.check(
+            (HELLO + TRANSACTION * 2, f"250 / {' / '.join(DONE[:3])} / 550 5.0.0 / {' / '.join(DONE)}")
+        )
         self.assertEqual([told[1:] for told in watcher.told], [(20, 550), (20, 250)])
 
     def test_policy_that_answers_yes(self) -> None:

@@ -1,15 +1,14 @@
 """STARTTLS (RFC 3207) with hands that are really shaken, in memory."""
 
 import contextlib
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from OpenSSL import SSL
-from twisted.internet import _newtls  # type: ignore[attr-defined]
+from twisted.internet import _newtls
 from twisted.internet.address import IPv4Address
 from twisted.protocols import tls
 
 from smtpserv.dialogue.terms import Terms
-from smtpserv.message import Message
 from smtpserv.testing import RecordingProcessor, at_every_split
 from tests.certificates import CertificatesCase, client_context, make_pair
 from tests.server_tools import HELLO, TRANSACTION, Server, Wire, codes
@@ -36,11 +35,12 @@ class TLSWire(Wire):
         self.protocol.loseConnection() if self.TLS else super().loseConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        whose = self.protocol if self.TLS else super()
+        whose: Any = self.protocol if self.TLS else super()
         whose.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        (self.protocol if self.TLS else super()).unregisterProducer()
+        whose: Any = self.protocol if self.TLS else super()
+        whose.unregisterProducer()
 
 
 class Client:
@@ -116,10 +116,6 @@ class StartTLSCase(CertificatesCase):
         self.patch(tls, "_get_default_clock", lambda: server.clock)
         return server
 
-    def messages(self) -> list[Message]:
-        """What the processor was given."""
-        return cast(list[Message], self.processor.messages)
-
 
 class HandshakeTests(StartTLSCase):
     """From clear to TLS."""
@@ -134,7 +130,7 @@ class HandshakeTests(StartTLSCase):
         self.assertNotIn(b"STARTTLS", heard)
         self.assertEqual(codes(client.tell(b"STARTTLS\r\nSTARTTLS x\r\n")), ["503 5.5.1", "501 5.5.4"])
         self.assertEqual(codes(client.tell(TRANSACTION))[-1], "250 2.6.0")
-        session = self.messages()[0].session
+        session = self.processor.messages[0].session
         self.assertEqual((session.protocol, session.hello_name), ("ESMTPS", "client.example"))
         self.assertEqual(codes(client.tell(b"QUIT\r\n")), ["221 2.0.0"])
         client.wire.lose()
@@ -149,7 +145,9 @@ class HandshakeTests(StartTLSCase):
             client.say(b"EHLO x\r\n")
             self.assertEqual(codes(client.say(together[:cut])), ["220 2.0.0"], cut)
             client.shake_hands()
-            self.assertEqual(codes(client.tell(b"RSET\r\nMAIL FROM:<a@a.example>\r\n")), ["250 2.0.0", "503 5.5.1"])
+            self.assertEqual(
+                codes(client.tell(b"RSET\r\nMAIL FROM:<a@a.example>\r\n")), ["250 2.0.0", "503 5.5.1"]
+            )
             client.wire.lose()
 
     def test_clear_text_instead(self) -> None:

@@ -74,8 +74,8 @@ def check_parameters(
     """Check each parameter by its row.
 
     :param one_of: sets of parameters that exclude each other.
-    :raises SMTPError: 555 for one that no announced extension has, 501 for a value in bad form, and for two that
-        exclude each other.
+    :raises SMTPError: 555 for one that no announced extension has, 501 for a value in bad form, and for
+        two that exclude each other.
     """
     for keyword, value in parameters.items():
         check = permitted.get(keyword)

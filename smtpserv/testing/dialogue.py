@@ -82,7 +82,7 @@ class Script:
     messages: list[bytes] = field(default_factory=list)
     envelopes: list[str] = field(default_factory=list)
     terms: dict[str, Any] = field(default_factory=dict)
-    trusted: Networks = Networks()
+    trusted: Networks = field(default_factory=Networks)
 
     def check(self, pieces: list[bytes]) -> MemorySession:
         """Run it in a new session, split as given.

@@ -86,6 +86,13 @@ _PARAMETERS: Final = st.sampled_from(
         " X=1",
         " SIZE=",
         " ",
+        " BODY=BINARYMIME",
+        " RET=HDRS ENVID=a+2Bb",
+        " ENVID=a+2b",
+        " NOTIFY=NEVER",
+        " ORCPT=rfc822;a+2Bb",
+        " BY=1;R",
+        " HOLDFOR=1",
     ]
 )
 
@@ -111,6 +118,13 @@ _PLAIN: Final = st.sampled_from(
         "",
         "FOO",
         ".",
+        "LHLO x",
+        "STARTTLS",
+        "STARTTLS x",
+        "AUTH PLAIN",
+        "AUTH PLAIN AHUAcA==",
+        "XCLIENT NAME=x",
+        "XFORWARD ADDR=[UNAVAILABLE]",
     ]
 )
 
@@ -140,6 +154,27 @@ _TRANSACTIONS: Final = st.builds(
 )
 
 
+def _chunk(octets: bytes, last: bool, surplus: int = 0) -> bytes:
+    return b"BDAT %d%s\r\n%s" % (len(octets) + surplus, b" LAST" if last else b"", octets)
+
+
+#: Content in chunks; the size of one is wrong now and then.
+CHUNKED: Final = st.builds(
+    lambda parts, last, surplus: b"".join(_chunk(part, False) for part in parts)
+    + _chunk(last, True, surplus),
+    st.lists(CONTENTS, max_size=3),
+    CONTENTS,
+    st.sampled_from([0, 0, 0, 0, 1, 7, 1 << 50]),
+)
+
+#: A transaction with chunks, out of order now and then.
+_CHUNKED_TRANSACTIONS: Final = st.builds(
+    lambda parts, chunks: b"".join([*(part + b"\r\n" for part in parts), chunks]),
+    st.tuples(_MAIL.map(str.encode), _RCPT.map(str.encode)) | st.lists(COMMANDS, max_size=2),
+    CHUNKED,
+)
+
+
 def _mutated(octets: bytes, changes: list[tuple[float, bytes, int]]) -> bytes:
     def change(octets: bytes, how: tuple[float, bytes, int]) -> bytes:
         place, put, taken = how
@@ -163,9 +198,9 @@ _CHANGES: Final = st.lists(
 #: What a client may send in a session, sense and nonsense, from its EHLO on.
 CONVERSATIONS: Final = st.builds(
     _mutated,
-    st.lists(COMMANDS.map(lambda command: command + b"\r\n") | _TRANSACTIONS, max_size=8).map(
-        lambda parts: b"EHLO client.example\r\n" + b"".join(parts)
-    ),
+    st.lists(
+        COMMANDS.map(lambda command: command + b"\r\n") | _TRANSACTIONS | _CHUNKED_TRANSACTIONS, max_size=8
+    ).map(lambda parts: b"EHLO client.example\r\n" + b"".join(parts)),
     _CHANGES | st.just([]),
 )
 
@@ -185,7 +220,21 @@ NOISE: Final = st.one_of(
                 b"DATA",
                 b"EHLO x",
             ]
-            + [b"RSET", b"QUIT", b"NOOP", b" ", b"\0", b"\xff", b"<", b">", b"x" * 300]
+            + [
+                b"BDAT 5",
+                b"BDAT 3 LAST",
+                b"STARTTLS",
+                b"AUTH PLAIN",
+                b"RSET",
+                b"QUIT",
+                b"NOOP",
+                b" ",
+                b"\0",
+                b"\xff",
+                b"<",
+                b">",
+                b"x" * 300,
+            ]
         )
         | st.binary(max_size=20),
         max_size=40,
