@@ -47,7 +47,7 @@ def run(command: Sequence[str], text: bytes = b"", **more: str) -> Outcome:
 
 
 def s_client(port: int, *options: str, text: bytes = b"QUIT\r\n") -> Outcome:
-    """openssl s_client, which says a text once TLS is there, and prints what it sees until the server closes."""
+    """openssl s_client, which says a text once TLS is there, and prints all until the server closes."""
     return run([require("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", "-ign_eof", *options], text)
 
 

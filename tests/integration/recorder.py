@@ -45,7 +45,7 @@ class Recorder:
 
 @implementer(IMessageProcessor)
 class Mixed(Recorder):
-    """Accepts for some recipients: for who is called ``later`` not yet, for who is called ``never`` not at all."""
+    """Accepts for some recipients: not yet for one called ``later``, not at all for one called ``never``."""
 
     async def process_message(self, message: Message) -> Results:  # type: ignore[override]
         """A reply for each."""

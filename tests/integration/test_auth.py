@@ -1,4 +1,4 @@
-"""AUTH with the clients there are: every mechanism they know, right and wrong passwords, each kind of checker."""
+"""AUTH with the clients there are: each mechanism they know, right and wrong passwords, each checker."""
 
 import smtplib
 from base64 import b64encode

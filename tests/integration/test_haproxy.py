@@ -1,4 +1,4 @@
-"""HAProxy stands in front: the server learns who its client is, and believes nobody else who says such a thing."""
+"""HAProxy stands in front: the server learns who its client is, and believes nobody else who tells it."""
 
 import contextlib
 import smtplib
@@ -95,7 +95,7 @@ class HAProxyTests(SharedServerCase):
             return False
 
     def test_address(self) -> None:
-        """The client's address reaches the processor, with either version of the header, and after STARTTLS."""
+        """The client's address reaches the processor, with either version of the header and with STARTTLS."""
         for name in ("one", "two"):
             for upgrade in (False, True):
                 with smtplib.SMTP(
@@ -120,7 +120,7 @@ class HAProxyTests(SharedServerCase):
         self.assertEqual((facts["peer"], facts["protocol"]), (CLIENT, "ESMTPS"))
 
     def test_strangers(self) -> None:
-        """Who is not the proxy is shown out, whatever he says; and a port without a proxy knows no such header."""
+        """Who is not the proxy is shown out, whatever he says; a port without a proxy knows no header."""
         forged = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nEHLO x\r\n"
         self.assertEqual(self.said(self.ports["clear"], forged, "127.0.0.1")[:3], b"220")
         for name in ("clear", "implicit"):
@@ -132,7 +132,7 @@ class HAProxyTests(SharedServerCase):
         self.assertEqual(self.recording.message().facts["peer"], "127.0.0.1")
 
     def test_bad_headers(self) -> None:
-        """Headers that are cut, oversized or forged are answered by nothing, and the next client is served."""
+        """Headers that are cut, oversized or forged are not answered, and the next client is served."""
         for header in BAD_HEADERS:
             answer = self.said(self.ports["clear"], header, "127.0.0.1")
             self.assertEqual(answer, b"", header[:60])
