@@ -245,11 +245,11 @@ class IntegrationTestCase(SynchronousTestCase):
         """A server on a free loopback port, ready."""
         return self._started(Server, self.directory(), processor, options, more)
 
-    def recording_server(self, *options: str, **more: Any) -> RecordingServer:
+    def recording_server(self, *options: str, kind: str = "Recorder", **more: Any) -> RecordingServer:
         """A server that records what it receives, ready."""
         directory = self.directory()
         (directory / "messages").mkdir()
-        processor = f"tests.integration.recorder:Recorder:{directory / 'messages'}"
+        processor = f"tests.integration.recorder:{kind}:{directory / 'messages'}"
         return self._started(RecordingServer, directory, processor, options, more)
 
     def _started(

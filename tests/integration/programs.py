@@ -1,6 +1,7 @@
 """Programs that nobody here wrote, how they are run, and what they are given to read."""
 
 import atexit
+import ssl
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def run(command: Sequence[str], text: bytes = b"", **more: str) -> Outcome:
 
 
 def s_client(port: int, *options: str, text: bytes = b"QUIT\r\n") -> Outcome:
-    """openssl s_client, which says a text once TLS is there, and prints what it sees until the server closes."""
+    """openssl s_client, which says a text once TLS is there, and prints all until the server closes."""
     return run([require("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", "-ign_eof", *options], text)
 
 
@@ -70,6 +71,14 @@ def curl(scheme: str, port: int, *options: str) -> Outcome:
         RECIPIENT,
     ]
     return run([*command, "--upload-file", "-", *options], b"Subject: curl\r\n\r\nHello\r\n")
+
+
+def trusting() -> ssl.SSLContext:
+    """What a client that believes every certificate connects with."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class TLSTestCase(IntegrationTestCase):

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from smtpserv.interfaces import IMessageProcessor, IMessageSink, IStreamingProcessor
 from smtpserv.message import Envelope, Message, Path, Session
 from smtpserv.processors.debugging import make_debugging
+from smtpserv.reply import OK, Reply, Results
 
 #: What a processor says when it fails; it must never be told to a client.
 SECRET = "the password of the database is hunter2"
@@ -40,6 +41,20 @@ class Recorder:
         stem = os.path.join(self._directory, f"{self._count:03}")
         self._count += 1
         return deferToThread(_write, stem, message)
+
+
+@implementer(IMessageProcessor)
+class Mixed(Recorder):
+    """Accepts for some recipients: not yet for one called ``later``, not at all for one called ``never``."""
+
+    async def process_message(self, message: Message) -> Results:  # type: ignore[override]
+        """A reply for each."""
+        await super().process_message(message)
+        paths = message.envelope.forward_paths
+        return Results(tuple(_MIXED.get(path.local_part, OK) for path in paths))
+
+
+_MIXED = {"later": Reply(451, "Not yet", "4.2.0"), "never": Reply(550, "Not at all", "5.1.1")}
 
 
 def _write(stem: str, message: Message) -> None:

@@ -1,6 +1,7 @@
 """Postfix relays through the server: an instance of its own in a temporary folder."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.integration.harness import (
     require,
     wait_for,
 )
+from tests.integration.programs import TLSTestCase
 
 MAIN = """\
 compatibility_level = 3.6
@@ -63,6 +65,8 @@ flush     unix n - n 1000? 0 flush
 proxymap  unix - - n -    - proxymap
 smtp      unix - - n -    - smtp
 relay     unix - - n -    - smtp
+lmtp      unix - - n -    - lmtp
+tlsmgr    unix - - n 1000? 1 tlsmgr
 error     unix - - n -    - error
 retry     unix - - n -    - error
 anvil     unix - - n -    1 anvil
@@ -76,16 +80,17 @@ class Postfix:
 
     :param here: an empty folder.
     :param upstream: the port it relays to.
+    :param more: settings that win over ours.
     """
 
-    def __init__(self, here: Path, upstream: int) -> None:
+    def __init__(self, here: Path, upstream: int, more: str = "") -> None:
         self.here = here
         self.address = ("127.0.0.1", free_port())
         here.chmod(0o755)
         for name in ("etc", "spool", "data", "log"):
             (here / name).mkdir()
         shutil.chown(here / "data", "postfix")
-        (here / "etc" / "main.cf").write_text(MAIN.format(here=here, upstream=upstream))
+        (here / "etc" / "main.cf").write_text(MAIN.format(here=here, upstream=upstream) + more)
         (here / "etc" / "master.cf").write_text(MASTER.format(port=self.address[1]))
         self.master = subprocess.Popen(
             [require("postfix"), "-c", str(here / "etc"), "start-fg"],
@@ -124,19 +129,19 @@ class Postfix:
         return file.read_text("utf-8", "replace") if file.exists() else ""
 
 
-class PostfixTests(IntegrationTestCase):
-    """A queueing relay as client: whatever it accepts arrives."""
+class PostfixCase(IntegrationTestCase):
+    """Has a Postfix that relays to a server that records."""
 
     recording: RecordingServer
     postfix: Postfix
 
-    def setUp(self) -> None:
-        """Start both."""
+    def start(self, recording: RecordingServer, more: str = "") -> None:
+        """Start Postfix, which relays to a server."""
         require("postfix")
         if os.geteuid() != 0:
             raise SkipTest("Postfix can only be started by root")
-        self.recording = self.recording_server()
-        self.postfix = Postfix(self.directory(), self.recording.port)
+        self.recording = recording
+        self.postfix = Postfix(self.directory(), recording.port, more)
         self.addCleanup(self.postfix.stop)
         self.postfix.wait_until_ready()
 
@@ -161,7 +166,22 @@ class PostfixTests(IntegrationTestCase):
         try:
             return wait_for(f"{count} messages", arrived)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.postfix.log}") from None
+            raise AssertionError(f"{error}\n{self.postfix.log[-4000:]}") from None
+
+    def wait_for_log(self, pattern: str, postfix_did: str) -> None:
+        """Until Postfix has logged what a regular expression finds."""
+        try:
+            wait_for(postfix_did, lambda: re.search(pattern, self.postfix.log))
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.postfix.log[-4000:]}") from None
+
+
+class PostfixTests(PostfixCase):
+    """A queueing relay as client: whatever it accepts arrives."""
+
+    def setUp(self) -> None:
+        """Start both."""
+        self.start(self.recording_server())
 
     def test_octet_for_octet(self) -> None:
         """A line, dots, 8-bit octets and 20 MiB arrive as they were, behind the field that Postfix adds."""
@@ -211,3 +231,43 @@ class PostfixTests(IntegrationTestCase):
         self.recording = self.started(self.recording.again())
         (message,) = self.received(1)
         self.assertEqual(message.content[-len(ONE_LINE) :], ONE_LINE)
+
+
+SECURE = """\
+smtp_tls_security_level = verify
+smtp_tls_CAfile = {authority}
+smtp_tls_secure_cert_match = localhost
+smtp_tls_verify_cert_match = localhost
+smtp_tls_loglevel = 1
+smtp_sasl_auth_enable = yes
+smtp_sasl_password_maps = static:alice:secret
+smtp_sasl_security_options = noanonymous
+smtp_sasl_tls_security_options = noanonymous
+smtp_sasl_mechanism_filter = {mechanism}
+"""
+
+
+class SecurePostfixTests(PostfixCase, TLSTestCase):
+    """Postfix verifies the server's certificate, and says who it is."""
+
+    def assert_authenticates(self, mechanism: str) -> None:
+        """What Postfix relays comes through TLS, from the user."""
+        self.write("default.pem", "localhost")
+        users = self.directory() / "users"
+        users.write_text("alice:secret\n")
+        options = [f"--tls={self.folder}", "--require-tls", "--require-auth", f"--auth=file:{users}"]
+        more = SECURE.format(authority=self.authority_file(), mechanism=mechanism)
+        self.start(self.recording_server(*options), more)
+        self.submit(EIGHT_BIT)
+        (message,) = self.received(1)
+        self.assertEqual(message.content[-len(EIGHT_BIT) :], EIGHT_BIT)
+        self.assertEqual((message.facts["protocol"], message.facts["identity"]), ("ESMTPSA", "alice"))
+        self.assertIn("Verified TLS connection established", self.postfix.log)
+
+    def test_plain(self) -> None:
+        """With a password in clear."""
+        self.assert_authenticates("plain")
+
+    def test_cram_md5(self) -> None:
+        """With a digest of it."""
+        self.assert_authenticates("cram-md5")

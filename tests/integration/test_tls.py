@@ -1,7 +1,6 @@
 """TLS with the clients there are: STARTTLS and implicit, versions, names, certificates that change."""
 
 import smtplib
-import ssl
 
 from tests.certificates import make_pair
 from tests.integration.harness import ONE_LINE, PATIENCE, free_port, wait_for
@@ -14,17 +13,10 @@ from tests.integration.programs import (
     curl,
     s_client,
     swaks,
+    trusting,
 )
 
 MESSAGE = f"EHLO x\r\nMAIL FROM:<{SENDER}>\r\nRCPT TO:<{RECIPIENT}>\r\nDATA\r\n\r\n.\r\nQUIT\r\n".encode()
-
-
-def trusting() -> ssl.SSLContext:
-    """What a client that believes every certificate connects with."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class SecureServerCase(SharedServerCase):
@@ -97,6 +89,13 @@ class OpenSSLTests(SecureServerCase):
         self.assertEqual(self.sees("mx.example.net", "-servername", "unknown.example"), True)
         self.starttls("-servername", "other.example", text=MESSAGE)
         self.assertEqual(self.recording.message().facts["tls"]["server_name"], "other.example")
+
+    def test_channel_binding(self) -> None:
+        """What SCRAM-SHA-256-PLUS binds to is what OpenSSL makes of the connection (RFC 9266)."""
+        options = ["-tls1_3", "-keymatexport", "EXPORTER-Channel-Binding", "-keymatexportlen", "32"]
+        outcome = self.starttls(*options, text=MESSAGE)
+        bound = self.recording.message().facts["tls"]["channel_binding"]
+        self.assertIn(f"Keying material: {bound.upper()}", outcome.output)
 
     def test_client_certificate(self) -> None:
         """The name in a client's certificate reaches the processor, if the authority vouches for it."""
