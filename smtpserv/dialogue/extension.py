@@ -83,5 +83,6 @@ def check_parameters(
             raise SMTPError(reply.unknown_parameter(keyword[:40]))
         if not check(value):
             raise SMTPError(reply.BAD_PARAMETER)
-    if any(len(each & parameters.keys()) > 1 for each in one_of):
-        raise SMTPError(reply.BAD_PARAMETER)
+    for each in one_of:
+        if len(each & parameters.keys()) > 1:
+            raise SMTPError(reply.BAD_PARAMETER)
