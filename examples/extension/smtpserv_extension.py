@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""An ESMTP extension from outside: with ``XLABEL`` clients label their messages, and ask which there are.
-=======
 """An ESMTP extension from outside: with ``XLABEL`` clients label messages, and ask which labels there are.
->>>>>>> wip-unit
 
 ``MAIL FROM:<a@a.example> XLABEL=urgent`` is then on the envelope, as ``reverse_path.parameters["XLABEL"]``.
 """
