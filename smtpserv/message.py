@@ -75,7 +75,7 @@ class Session:
     hello_name: str = ""
     tls: TLSFacts | None = None
     identity: str | None = None
-    forwarded: Parameters = field(default=NO_PARAMETERS, hash=False)
+    forwarded: Parameters = field(default_factory=lambda: NO_PARAMETERS, hash=False)
 
     @property
     def protocol(self) -> str:
