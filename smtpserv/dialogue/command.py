@@ -162,7 +162,7 @@ def _override(verb: str, known: frozenset[str]) -> Callable[[bytes], Override]:
             keyword = _decode(name, reply.BAD_ARGUMENT).upper()
             if not equals or keyword not in known:
                 raise SMTPError(reply.BAD_ARGUMENT)
-            attributes[keyword] = _override_value(value)
+            attributes[keyword] = _override_value(keyword, value)
         if not attributes:
             raise SMTPError(reply.BAD_ARGUMENT)
         return Override(verb, MappingProxyType(attributes))
@@ -170,14 +170,23 @@ def _override(verb: str, known: frozenset[str]) -> Callable[[bytes], Override]:
     return parse
 
 
-def _override_value(octets: bytes) -> str | None:
+#: The attributes that not every text will do for.
+_OVERRIDE_FORMS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "ADDR": grammar.is_peer_address,
+    "PORT": grammar.is_port,
+    "DESTADDR": grammar.is_peer_address,
+    "DESTPORT": grammar.is_port,
+}
+
+
+def _override_value(keyword: str, octets: bytes) -> str | None:
     if octets.upper() in (b"[UNAVAILABLE]", b"[TEMPUNAVAIL]"):
         return None
     try:
         value = decode_xtext(_decode(octets, reply.BAD_ARGUMENT))
     except ValueError:
         raise SMTPError(reply.BAD_ARGUMENT) from None
-    if not value.isprintable():
+    if not _OVERRIDE_FORMS.get(keyword, str.isprintable)(value):
         raise SMTPError(reply.BAD_ARGUMENT)
     return value
 

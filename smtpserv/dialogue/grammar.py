@@ -90,6 +90,21 @@ def is_address_literal(literal: str) -> bool:
     return _GENERAL_LITERAL.fullmatch(inner) is not None
 
 
+def is_peer_address(text: str) -> bool:
+    """Whether XCLIENT or XFORWARD may give it as an address: ``192.0.2.1``, ``IPv6:2001:db8::1``."""
+    host = text[5:] if text[:5].upper() == "IPV6:" else text
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
+
+
+def is_port(text: str) -> bool:
+    """Whether it is the number of a port."""
+    return re.fullmatch("[0-9]{1,5}", text) is not None and int(text) < 65536
+
+
 def is_hello_name(name: bytes) -> bool:
     """Whether EHLO or HELO may be given it: a domain name or an address literal, in ASCII."""
     if not _HELLO_NAME.fullmatch(name) or len(name) > MAX_DOMAIN:

@@ -1,6 +1,5 @@
 """Who the client is: from its connection to its hello, TLS and AUTH, and what a proxy says of it."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -14,7 +13,6 @@ from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import IExchange
 from smtpserv.message import NO_PARAMETERS, Peer, Session, TLSFacts
-from smtpserv.network import ip_address
 from smtpserv.reply import Reply
 from smtpserv.server.house import House
 from smtpserv.server.inquiry import Inquiry
@@ -162,9 +160,6 @@ class Introduction:
             self._send(None)
             return
         session = _overridden(self.session, event)
-        if session is None:
-            self._send(reply.BAD_ARGUMENT)
-            return
 
         def answer(refusal: Reply | None) -> None:
             self.session = self.session if refusal else session
@@ -204,24 +199,19 @@ class Introduction:
 _WRONG: Final = frozenset({535, 421})
 
 
-_PORT: Final = re.compile("[0-9]{1,5}")
-_MAX_PORT: Final = 65535
+#: Where a client is that nobody knows: somewhere else, by no means here.
+_UNKNOWN: Final = "0.0.0.0"
 
 
-def _overridden(session: Session, event: Override) -> Session | None:
-    """The session as a trusted peer says it is; None where what it says makes no sense."""
+def _overridden(session: Session, event: Override) -> Session:
+    """The session as a trusted peer says it is."""
     attributes = event.attributes
-    address = attributes.get("ADDR", session.peer.host) or ""
+    address = attributes.get("ADDR", session.peer.host) or _UNKNOWN
     host = address[5:] if address[:5].upper() == "IPV6:" else address
-    port = attributes.get("PORT") or "0"
-    if (host and "ADDR" in attributes and ip_address(host) is None) or not _PORT.fullmatch(port):
-        return None
-    if int(port) > _MAX_PORT:
-        return None
-    peer = Peer(host, int(port)) if {"ADDR", "PORT"} & set(attributes) else session.peer
+    is_moved = bool({"ADDR", "PORT"} & set(attributes))
     return Session(
         session.id,
-        peer,
+        Peer(host, int(attributes.get("PORT") or "0")) if is_moved else session.peer,
         hello_name=attributes.get("HELO") or "",
         tls=session.tls,
         identity=attributes.get("LOGIN"),
