@@ -244,7 +244,7 @@ class OverrideTests(SessionCase):
         self.check((b"MAIL FROM:<a@a.example>", "250 2.1.0"))
 
     def test_policies(self) -> None:
-        """Who decides about connections decides about the new client; of one refused nothing more is heard."""
+        """Who decides about connections decides about the new client; one that is refused is not heard."""
         policy = Policy(connect=lambda session: Reply(550, "No") if session.peer.host == "::1" else None)
         self.open(policies=[policy], trusted=TRUSTED)
         self.check((HELLO, "250"), (b"XCLIENT ADDR=IPv6:::1", "554 5.0.0"))
