@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
+from typing import Final
 from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -125,6 +126,10 @@ else:
     _Case = object
 
 
+#: What twistd looks up: names and strings only, and the checkers that --auth looks up.
+PLUGINS: Final = {"twisted/plugins/smtpserv_plugins.py", "twisted/plugins/smtpserv_checkers.py"}
+
+
 class StartsAnywhere(_Case):
     """What must be true of every installation."""
 
@@ -196,13 +201,13 @@ class ReleaseTests(SynchronousTestCase):
     """What a release holds."""
 
     def test_wheel(self) -> None:
-        """Our package, its licence and the one plugin file: no tests, no part of Twisted."""
+        """Our package, its licence and the plugin files: no tests, no part of Twisted."""
         with zipfile.ZipFile(archive("whl")) as wheel:
             names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         package = {
             str(path.relative_to(sources("read"))) for path in (sources("read") / "smtpserv").rglob("*.py")
         }
-        self.assertEqual(names, package | {"smtpserv/py.typed", "twisted/plugins/smtpserv_plugins.py"})
+        self.assertEqual(names, package | PLUGINS | {"smtpserv/py.typed"})
 
     def test_metadata(self) -> None:
         """The version is that of the package; the licence and the README come along."""
