@@ -222,9 +222,11 @@ class IAuthentication(Interface):
     def mechanisms(session: Session) -> tuple[str, ...]:
         """The SASL mechanisms this session is offered, the strongest first."""
 
-    def start(name: str, session: Session) -> IExchange:
+    def start(name: str, session: Session, failed: Callable[[str], None]) -> IExchange:
         """Begin an exchange.
 
+        :param failed: to be called with the user's name, if it is known, as soon as credentials prove wrong;
+            the client may hear of it later, or be gone by then.
         :raises smtpserv.error.SMTPError: for a mechanism that is not offered.
         """
 

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from smtpserv import __version__
 from smtpserv.dialogue.command import PARSERS, foreign
-from smtpserv.dialogue.extension import Extension
+from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
 from smtpserv.dialogue.terms import Terms
 from smtpserv.error import StartError
@@ -230,7 +230,9 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
 
     :raises StartError: for what can't be required, and for extensions that are in each other's way.
     """
-    if options["require-tls"] and not (options["tls"] or any("tls:" in each for each in options["listen"])):
+    if options["require-tls"] and not (
+        options["tls"] or any("tls:" in each for each in options["listen"] + options["lmtp"])
+    ):
         raise StartError("--require-tls needs --tls")
     if options["require-auth"] and not options["auth"]:
         raise StartError("--require-auth needs --auth")
@@ -278,11 +280,24 @@ def _row_of(extension: IExtension) -> Extension:
     return Extension(
         extension.keyword,
         argument=lambda *_: extension.argument,
-        mail=extension.mail,
-        rcpt=extension.rcpt,
+        mail={name: _careful(check) for name, check in extension.mail.items()},
+        rcpt={name: _careful(check) for name, check in extension.rcpt.items()},
         verbs={verb: foreign(verb) for verb in extension.verbs},
         allowance=extension.allowance,
     )
+
+
+def _careful(check: Check) -> Check:
+    """A stranger's check that fails has not found the value good."""
+
+    def checked(value: str | None) -> bool:
+        try:
+            return check(value)
+        except Exception:
+            _log.failure("The check of a parameter failed")
+            return False
+
+    return checked
 
 
 #: What may be a keyword (RFC 5321 section 4.1.1.1), in capitals.

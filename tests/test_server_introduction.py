@@ -165,8 +165,17 @@ class AuthTests(SessionCase):
         for seconds, expected in ((1, "535 5.7.8"), (2, "535 5.7.8"), (4, "421 4.7.0")):
             self.check((WRONG, ""))
             self.assertEqual(codes(session.advance(seconds)), [expected])
-        self.assertEqual(watcher.told, [("192.0.2.1", "")] * 3)
+        self.assertEqual(watcher.told, [("192.0.2.1", "user")] * 3)
         self.assertEqual((session.is_closed, session.ended), (True, True))
+
+    def test_guesses_of_those_who_do_not_wait(self) -> None:
+        """Who hangs up before the answer has guessed all the same: observers and figures know."""
+        watcher = Watcher()
+        session = self.open(policies=[watcher])
+        self.check((HELLO, "250"), (WRONG, ""))
+        session.disconnect()
+        self.assertEqual(watcher.told, [("192.0.2.1", "user")])
+        self.assertEqual(session.house.counts.authentications["PLAIN", 5], 1)
 
     def test_gone(self) -> None:
         """A client that vanishes at any stage of the exchange leaves no timer."""

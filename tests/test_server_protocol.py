@@ -157,6 +157,17 @@ class HalfCloseTests(SynchronousTestCase):
             self.assertEqual(codes(client.hear())[-2:], ["250 2.6.0", "221 2.0.0"], waits)
             self.assertEqual((len(processor.messages), client.is_gone), (1, True), waits)
 
+    def test_last_write_is_awaited(self) -> None:
+        """A message whose end has come is complete, even while its last piece is being written."""
+        later = Later()
+        sink = Sink(write=later)
+        client = Server(sink).connect()
+        client.say(PREAMBLE + CONTENT + b".\r\n")
+        client.protocol.readConnectionLost()
+        self.assertFalse(client.is_gone)
+        later.fire()
+        self.assertEqual((codes(client.hear())[-1:], sink.calls[-1]), (["250 2.6.0"], "finish"))
+
     def test_nothing_to_wait_for(self) -> None:
         """In any state in which no message is complete that is the end, and what was begun is aborted."""
         for octets in (b"", HELLO, PREAMBLE, PREAMBLE + CONTENT):

@@ -126,6 +126,11 @@ class ServerDialogue:
         return self.owed in (state.END_OF_DATA, state.LAST_CHUNK)
 
     @property
+    def is_content_there(self) -> bool:
+        """Whether all octets of a message have come, though its end may not have been told."""
+        return self.is_complete or (self._reading is not None and self._reading[1].has_ended)
+
+    @property
     def buffered(self) -> int:
         """Octets received and not read yet."""
         return len(self._input)

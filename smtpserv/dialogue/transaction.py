@@ -38,6 +38,11 @@ class Transaction:
         self._refusal: Reply | None = None
         self._given_up = False
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the content has been read."""
+        return self._reader.ended
+
     def data(self) -> Data:
         """The client has content: all that the envelope will hold."""
         return Data(self.reverse_path, tuple(self.forward_paths))

@@ -27,7 +27,7 @@ from smtpserv.interfaces import IAuthentication, IExchange
 from smtpserv.message import Session
 from smtpserv.policy.checkers import Checkers
 from smtpserv.policy.credentials import IScramSecrets, ITokenCredentials
-from smtpserv.policy.penalty import Penalties
+from smtpserv.policy.penalty import GUESSES, Penalties
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,10 @@ _ROWS: Final = (
 )
 
 
+def _ignore(name: str) -> None:
+    """Nobody wants to know."""
+
+
 @implementer(IAuthentication)
 class Authentication:
     """Lets clients say who they are. One for the whole server.
@@ -85,10 +89,11 @@ class Authentication:
         """The names to announce to this session, the strongest first; maybe none."""
         return tuple(row.name for row in _ROWS if self._refusal(row, session) is None)
 
-    def start(self, name: str, session: Session) -> "Exchange":
+    def start(self, name: str, session: Session, failed: Callable[[str], None] = _ignore) -> "Exchange":
         """Begin an exchange.
 
         :param name: the mechanism, in any case.
+        :param failed: called with the user's name when credentials are wrong, before the client hears of it.
         :raises SMTPError: 504 for a mechanism that is not offered, 538 for one that TLS would permit.
         """
         found = [row for row in _ROWS if row.name == name.upper()]
@@ -96,7 +101,11 @@ class Authentication:
         if refusal is not None:
             raise SMTPError(refusal)
         return Exchange(
-            found[0], self._channel(session), self._checkers, partial(self._penalties.impose, session.id)
+            found[0],
+            self._channel(session),
+            self._checkers,
+            partial(self._penalties.impose, session.id),
+            failed,
         )
 
     def _refusal(self, row: _Row, session: Session) -> reply.Reply | None:
@@ -124,11 +133,14 @@ class Exchange:
         channel: Channel,
         checkers: Checkers,
         impose: Callable[[SMTPError], Awaitable[SMTPError]],
+        failed: Callable[[str], None],
     ) -> None:
         self._server_first: Final = row.server_first
         self._steps: Final = row.mechanism(channel)
         self._checkers: Final = checkers
         self._impose: Final = impose
+        self._failed: Final = failed
+        self._name = ""
         self._begun = False
         #: What the client will hear at the end, for which it has waited already.
         self._verdict: SMTPError | None = None
@@ -166,6 +178,7 @@ class Exchange:
         return self._steps.send(octets)
 
     async def _ask(self, credentials: Credentials) -> str | ScramSecret | SMTPError:
+        self._name = credentials.username
         try:
             return await self._checkers.ask(credentials)
         except SMTPError as error:
@@ -174,5 +187,7 @@ class Exchange:
     async def _judge(self, error: SMTPError) -> SMTPError:
         """What to raise for an error; the client waits for it, once."""
         if self._verdict is None:
+            if error.reply.code in GUESSES:
+                self._failed(self._name)  # now: who does not wait for the answer has guessed all the same
             self._verdict = await self._impose(error)
         return self._verdict

@@ -15,7 +15,7 @@ MAX_FAILURES: Final = 3
 FIRST_DELAY: Final = 1.0
 
 #: Replies to what may have been a guess.
-_GUESSES: Final = frozenset({525, 534, 535})
+GUESSES: Final = frozenset({525, 534, 535})
 
 #: Seconds and sessions that failures are remembered for: nobody says when a session ends.
 _MEMORY: Final = 3600.0
@@ -32,7 +32,7 @@ class Penalties:
 
     async def impose(self, session_id: str, error: SMTPError) -> SMTPError:
         """Count a failure that may have been a guess, and let it wait; what to raise then."""
-        if error.reply.code not in _GUESSES:
+        if error.reply.code not in GUESSES:
             return error
         failures = self._count(session_id)
         await deferLater(self._clock, FIRST_DELAY * 2 ** (failures - 1))

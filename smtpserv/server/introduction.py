@@ -35,6 +35,7 @@ class Introduction:
         "_start_over",
         "_exchange",
         "_mechanism",
+        "_has_failed",
         "_is_trusted",
     )
 
@@ -53,6 +54,7 @@ class Introduction:
         self._start_over = start_over
         self._exchange: IExchange | None = None
         self._mechanism = ""
+        self._has_failed = False
         self._is_trusted = session.peer.host in house.trusted
 
     def greet(self) -> None:
@@ -122,10 +124,10 @@ class Introduction:
 
         def begin() -> Any:
             authentication = self._house.authentication
-            self._mechanism = "other"
+            self._mechanism, self._has_failed = "other", False
             if authentication is None:
                 raise SMTPError(reply.OUT_OF_ORDER)
-            self._exchange = authentication.start(event.mechanism, self.session)
+            self._exchange = authentication.start(event.mechanism, self.session, self._failed)
             self._mechanism = event.mechanism.upper()
             return self._exchange.respond(event.initial)
 
@@ -148,10 +150,15 @@ class Introduction:
             self._send(None)
             return
         refusal = checked(answer) if isinstance(answer, Reply) else misfit(answer, "authentication")
-        self._house.counts.authentications[self._mechanism, refusal.reply_class] += 1
-        if refusal.code in _WRONG:
-            self._house.panel.authentication_failed(self.session, "")
+        if not self._has_failed:
+            self._house.counts.authentications[self._mechanism, refusal.reply_class] += 1
         self._send(refusal)
+
+    def _failed(self, name: str) -> None:
+        """Credentials are wrong: that is on record before the client hears it, for it may not wait."""
+        self._has_failed = True
+        self._house.counts.authentications[self._mechanism, 5] += 1
+        self._house.panel.authentication_failed(self.session, name)
 
     def override(self, event: Override) -> None:
         """XCLIENT: a trusted peer speaks for somebody else from here on; XFORWARD: it tells of a client."""
@@ -195,10 +202,6 @@ class Introduction:
         self._dialogue.send(answer)
 
 
-#: Replies to credentials that are wrong, the last of them in a session included.
-_WRONG: Final = frozenset({535, 421})
-
-
 #: Where a client is that nobody knows: somewhere else, by no means here.
 _UNKNOWN: Final = "0.0.0.0"
 
@@ -214,7 +217,7 @@ def _overridden(session: Session, event: Override) -> Session:
         Peer(host, int(attributes.get("PORT") or "0")) if is_moved else session.peer,
         hello_name=attributes.get("HELO") or "",
         tls=session.tls,
-        identity=attributes.get("LOGIN"),
+        identity=attributes.get("LOGIN") or None,
         forwarded=session.forwarded,
         hostname=session.hostname,
     )

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from logging.handlers import WatchedFileHandler
 from typing import Final, TextIO
@@ -30,6 +31,8 @@ def open_log(path: str) -> Callable[[str], object]:
         return RotatedLog(path).write
     except OSError as error:
         raise StartError(f"--log={path}: {error.strerror}") from None
+    except ValueError as error:
+        raise StartError(f"--log={path}: {error}") from None
 
 
 class RotatedLog:
@@ -75,7 +78,8 @@ class StandardLog:
     def write(self, text: str) -> None:
         """Write whole lines."""
         if self._stderr is not None:
-            self._stderr.write(text)
+            with suppress(OSError):  # nobody reads it any more
+                self._stderr.write(text)
             return
         for line in text.splitlines():
             _log.info("{line}", line=line)

@@ -163,12 +163,13 @@ class SMTPServerProtocol(Protocol):
     def _see_whether_it_is_gone(self) -> None:
         """Of a client that closed its half, what it sent before may still make a message; else it is gone."""
         dialogue = self._conversation.dialogue
-        if not (self._conversation.is_waiting and (dialogue.buffered or dialogue.is_complete)):
+        if not (self._conversation.is_waiting and (dialogue.buffered or dialogue.is_content_there)):
             self._conversation.abandon()
 
     def _shake_hands(self) -> None:
         if self._shaking_since is None:
             self._shaking_since = self._house.clock.seconds()
+            self._regulate()
             self.transport.startTLS(self._house.certificates)
 
     def _regulate(self) -> None:

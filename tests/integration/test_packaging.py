@@ -11,8 +11,7 @@ import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
-from typing import Final
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
