@@ -160,6 +160,11 @@ def unwelcome(refusal: Reply) -> Reply:
     return Reply(554 if refusal.reply_class == 5 else 421, refusal.text, refusal.status)
 
 
+def no_longer_welcome(refusal: Reply) -> Reply:
+    """A refusal of whom a proxy speaks for: what it says next must not be heard as the proxy's own."""
+    return Reply(421, refusal.text, "4.7.0")
+
+
 def hello(hostname: str, keywords: Sequence[str] = ()) -> Reply:
     """The answer to HELO or EHLO: our name, then one extension keyword a line (RFC 5321 section 4.1.1.1)."""
     return Reply(250, "\n".join((hostname, *keywords)), "")

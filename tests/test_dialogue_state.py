@@ -72,8 +72,6 @@ MOVES: Final[dict[tuple[State, str, int], State]] = {
     **{(start, "BDAT", each): BDAT for start in (RCPT, BDAT) for each in (2, 4, 5)},
     **{(start, LAST_CHUNK, each): READY for start in (RCPT, BDAT) for each in (2, 4, 5)},
     (CONNECTED, "XCLIENT", 2): CONNECTED,
-    (CONNECTED, "XCLIENT", 5): REFUSED,
-    (READY, "XCLIENT", 5): REFUSED,
     (READY, "XCLIENT", 2): CONNECTED,
     (BDAT, "RSET", 2): READY,
     **{(each, LOST, 5): CLOSED for each in GREETED},

@@ -256,8 +256,8 @@ class OverrideTests(SessionCase):
         """Who decides about connections decides about the new client; one that is refused is not heard."""
         policy = Policy(connect=lambda session: Reply(550, "No") if session.peer.host == "::1" else None)
         self.open(policies=[policy], trusted=TRUSTED)
-        self.check((HELLO, "250"), (b"XCLIENT ADDR=IPv6:::1", "554 5.0.0"))
-        self.check((b"MAIL FROM:<a@a.example>", "503 5.5.1"), (b"QUIT", "221 2.0.0"))
+        self.check((HELLO, "250"), (b"XCLIENT ADDR=IPv6:::1", "421 4.7.0"))
+        self.assertTrue(self.session.is_closed)
         hosts = [facts[0].peer.host for stage, *facts in policy.asked if stage == "connect"]
         self.assertEqual(hosts, ["192.0.2.1", "::1"])
 

@@ -169,9 +169,12 @@ class Introduction:
         session = _overridden(self.session, event)
 
         def answer(refusal: Reply | None) -> None:
-            self.session = self.session if refusal else session
+            if refusal is not None:
+                self._send(reply.no_longer_welcome(refusal))
+                return
+            self.session = session
             self._stand()
-            self._send(refusal)
+            self._send(None)
 
         self._admit(session, answer)
 

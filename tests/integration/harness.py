@@ -24,7 +24,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Seconds that anything may take before a test gives up.
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 #: A host and port, or the path of a Unix socket.
 Address = tuple[str, int] | str
