@@ -63,13 +63,21 @@ class RegulationTests(SynchronousTestCase):
         client.transport.producer.resumeProducing()
         self.assertEqual(client.transport.producerState, "producing")
 
-    def test_before_its_first_word(self) -> None:
-        """A TLS client is read while the greeting waits for the handshake; its first word ends that."""
+    def test_before_its_hello(self) -> None:
+        """So is a client that has not said hello: HELP alone is answered with ten times its octets."""
         client = Server(RecordingProcessor()).connect()
         client.transport.producer.pauseProducing()
-        self.assertEqual(client.transport.producerState, "producing")
-        client.say(b"EHLO client.example\r\n")
         self.assertEqual(client.transport.producerState, "paused")
+
+    def test_while_hands_are_shaken(self) -> None:
+        """A TLS client is read before the greeting: its transport is congested until hands are shaken."""
+        factory: Any = Server(RecordingProcessor()).factory
+        protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 2525))
+        wire = Wire(protocol, True)
+        directlyProvides(wire, ISSLTransport)
+        protocol.makeConnection(wire)
+        protocol.pauseProducing()
+        self.assertEqual(wire.producerState, "producing")
 
     def test_client_ahead_of_its_answer(self) -> None:
         """A client that waits for an answer may send a little ahead, and no more."""

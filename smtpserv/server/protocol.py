@@ -22,9 +22,8 @@ from smtpserv.server.conversation import Conversation
 from smtpserv.server.house import House
 from smtpserv.server.limits import HANDSHAKE, LINGER
 
-#: States in which the client has said nothing to speak of: a greeting alone can't congest it, and a TLS
-#: transport, which is congested until it has shaken hands, must read to do so.
-_UNHEARD: Final = frozenset({state.CONNECTING, state.REFUSED, state.CONNECTED})
+#: States in which hands may still be shaken: until they are, a TLS transport is congested, and must read.
+_SHAKING: Final = frozenset({state.CONNECTING, state.TLS})
 
 #: Octets a client may send ahead while it waits for an answer; then it is read no further.
 READ_AHEAD: Final = 65536
@@ -176,7 +175,7 @@ class SMTPServerProtocol(Protocol):
         """Read from the client, or not, as its replies and our answers stand."""
         dialogue = self._conversation.dialogue
         ahead = self._conversation.is_waiting and dialogue.buffered > READ_AHEAD
-        pause = ahead or (self._congested and dialogue.state not in _UNHEARD)
+        pause = ahead or (self._congested and dialogue.state not in _SHAKING)
         if pause is not self._paused and self.transport is not None and not self._deaf:
             self._paused = pause
             (self.transport.pauseProducing if pause else self.transport.resumeProducing)()
