@@ -98,10 +98,13 @@ def _disarmed(text: str) -> str:
 
 def _protection(session: Session) -> list[str]:
     """A comment: the clauses of RFC 5321 have no room for it."""
-    if session.tls is None:
+    version, cipher = (
+        (_disarmed(session.tls.version), _disarmed(session.tls.cipher)) if session.tls else ("", "")
+    )
+    if not version.strip():
         return []
-    words = ["(using", _disarmed(session.tls.version)]
-    words += ["with", "cipher", _disarmed(session.tls.cipher)] if session.tls.cipher else []
+    words = ["(using", version]
+    words += ["with", "cipher", cipher] if cipher.strip() else []
     return [*words[:-1], f"{words[-1]})"]
 
 
