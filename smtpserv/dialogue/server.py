@@ -6,7 +6,7 @@ wait in its buffer, and replies keep their order however long an answer takes.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from smtpserv import reply
 from smtpserv.dialogue import state
@@ -26,8 +26,9 @@ from smtpserv.dialogue.command import (
     parse_response,
 )
 from smtpserv.dialogue.event import ContentRefused, EndOfData, Event, StartTLS
-from smtpserv.dialogue.extension import Standing, check_parameters
+from smtpserv.dialogue.extension import Standing
 from smtpserv.dialogue.framing import LineReader
+from smtpserv.dialogue.manners import Manners
 from smtpserv.dialogue.terms import Terms
 from smtpserv.dialogue.transaction import Transaction
 from smtpserv.error import SMTPError
@@ -61,10 +62,6 @@ _FIRST_CHUNK: Final = Plain("(first chunk)")
 _NO_COMMAND: Final = Plain("")
 _NO_TRANSACTION: Final = Transaction(Terms(), ReversePath(""))
 
-#: What a client may say before it has done what is required of it (RFC 3207 section 4, RFC 4954 section 6).
-_WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS", state.LOST})
-_WITHOUT_AUTH: Final = _WITHOUT_TLS | {"AUTH", "RSET", "HELP", "XCLIENT", "XFORWARD"}
-
 
 class ServerDialogue:
     """One session. It begins by owing the greeting: ``send()`` says it.
@@ -77,9 +74,7 @@ class ServerDialogue:
         "state",
         "last_words",
         "_terms",
-        "_standing",
-        "_bar",
-        "_offer",
+        "_manners",
         "_input",
         "_output",
         "_owed",
@@ -97,23 +92,17 @@ class ServerDialogue:
         self._input = LineReader(terms.line_limit)
         self._output: list[bytes] = []
         self._owed: Command | None = _GREETING
-        self._offer = terms.plain_offer
+        self._manners = Manners(terms)
         self._transaction = _NO_TRANSACTION
         #: The command whose content is being read, and where it goes.
         self._reading: tuple[Command, Transaction] | None = None
         self._budget = Budget(terms)
         # An empty one is false, and counts all the same.
         self._tally = defaultdict(int) if tally is None else tally
-        self.stand(_STRANGER)
 
     def stand(self, standing: Standing) -> None:
         """The session has come to something else; what is offered changes with the next hello."""
-        self._standing = standing
-        self._bar: tuple[Reply, frozenset[str]] | None = None
-        if self._terms.require_auth and not standing.authenticated:
-            self._bar = reply.NEEDS_AUTHENTICATION, _WITHOUT_AUTH
-        if self._terms.require_tls and not standing.secure:
-            self._bar = reply.NEEDS_TLS, _WITHOUT_TLS
+        self._manners.stand(standing)
 
     @property
     def owed(self) -> str | None:
@@ -195,24 +184,12 @@ class ServerDialogue:
             self._owed = response = parse_response(line)
             return response
         command = parse_command(line, self._terms.parsers)
-        if self._bar is not None or command.verb not in self.state.moves:
-            refusal = self._out_of_place(command)
-            if refusal is not None and type(command) is not Bdat:
-                raise SMTPError(refusal)
-        event = _PERFORM[type(command)](self, command)
-        if event is not None and type(event) is not ContentRefused:
-            self._owed = self._owed or command
-        return event
-
-    def _out_of_place(self, command: Command) -> Reply | None:
-        """What there is against a command at this moment, whatever it asks for."""
-        verb = command.verb
-        if self._bar is not None and verb not in self._bar[1]:
-            return self._bar[0]
-        if not state.in_order(self.state, verb):
-            all_refused = self.state is state.MAIL and self._transaction.attempts
-            return reply.NO_VALID_RECIPIENTS if all_refused and verb in _CONTENT else reply.OUT_OF_ORDER
-        return None
+        self._manners.check(command, self.state, self._transaction)
+        perform = _PERFORM.get(type(command))
+        if perform is not None:
+            return perform(self, command)
+        self._owed = command
+        return cast(Event, command)
 
     def _fail(self, answer: Reply) -> None:
         if self.state is state.AUTH:
@@ -220,44 +197,12 @@ class ServerDialogue:
         else:
             self._answer(_NO_COMMAND, answer)
 
-    def _require_offer(self, verb: str) -> None:
-        withheld = self._terms.withheld.get(verb)
-        if withheld is not None and verb not in self._offer.verbs:
-            raise SMTPError(withheld)
-
-    # Each kind of command either becomes an event or is answered here and now; it raises SMTPError, with the
-    # reply, where it asks for what is not offered.
-
-    def _perform_hello(self, command: Hello) -> Event:
-        return command
-
-    def _perform_mail(self, command: Mail) -> Event:
-        path = command.reverse_path
-        if path.parameters:
-            check_parameters(path.parameters, self._offer.mail, self._offer.one_of)
-            if (path.size or 0) > self._terms.max_size:
-                raise SMTPError(reply.MESSAGE_TOO_BIG)
-        if not path.address.isascii() and not path.smtputf8:
-            raise SMTPError(reply.NEEDS_SMTPUTF8)
-        return command
-
-    def _perform_rcpt(self, command: Rcpt) -> Event:
-        path, transaction = command.forward_path, self._transaction
-        transaction.attempts += 1
-        if transaction.attempts > self._terms.max_recipients:
-            raise SMTPError(reply.TOO_MANY_RECIPIENTS)
-        if path.parameters:
-            check_parameters(path.parameters, self._offer.rcpt)
-        if not path.address.isascii() and not transaction.reverse_path.smtputf8:
-            raise SMTPError(reply.NEEDS_SMTPUTF8)
-        return command
+    # Most commands are events as they stand, and are owed a reply; not so the following.
 
     def _perform_bdat(self, command: Bdat) -> Event | None:
         """Whatever there is against it, its octets are read before it is answered (RFC 3030 section 2)."""
         transaction = self._transaction
-        refusal = self._out_of_place(command)
-        if refusal is None and "BDAT" not in self._offer.verbs:
-            refusal = reply.OUT_OF_ORDER
+        refusal = self._manners.against(command, self.state, transaction)
         if refusal is not None:
             transaction = Transaction(self._terms, ReversePath(""))
             transaction.refuse(refusal)
@@ -268,30 +213,12 @@ class ServerDialogue:
         self._owed = _FIRST_CHUNK
         return transaction.data()
 
-    def _perform_auth(self, command: Auth) -> Event:
-        if self._terms.auth and not self._standing.secure and self._offer is not self._terms.plain_offer:
-            if "AUTH" not in self._offer.verbs:
-                raise SMTPError(reply.MECHANISM_NEEDS_TLS)
-        self._require_offer("AUTH")
-        if self._standing.authenticated:
-            raise SMTPError(reply.OUT_OF_ORDER)
-        return command
-
-    def _perform_extension(self, command: Override | Foreign) -> Event:
-        self._require_offer(command.verb)
-        return command
-
     def _perform_plain(self, command: Plain) -> Event | None:
-        verb = command.verb
-        if verb == "DATA":
-            if self._transaction.reverse_path.body == "BINARYMIME":
-                raise SMTPError(reply.OUT_OF_ORDER)
-            return self._transaction.data()
-        if verb == "STARTTLS":
-            self._require_offer(verb)
-            return StartTLS()
+        if command.verb in _EVENTFUL:
+            self._owed = command
+            return self._transaction.data() if command.verb == "DATA" else StartTLS()
         begun = self._transaction.begun
-        self._answer(command, _OWN_ANSWERS.get(verb) or self._terms.closing)
+        self._answer(command, _OWN_ANSWERS.get(command.verb) or self._terms.closing)
         return ContentRefused() if begun and self._transaction is _NO_TRANSACTION else None
 
     def _next_of_content(self, command: Command, transaction: Transaction) -> Event | None:
@@ -346,7 +273,7 @@ class ServerDialogue:
         if usual is not None:
             return usual
         if type(command) is Hello:
-            return self._terms.offer(command.verb, self._standing).answer
+            return self._manners.answer(command.verb)
         return self._terms.greeting if command.verb in _GREETED_ANEW else reply.OK
 
     def _answer(self, command: Command, answer: Reply) -> None:
@@ -369,7 +296,7 @@ class ServerDialogue:
     # What an accepted command said is kept; whether that brings a message forward.
 
     def _keep_hello(self, command: Hello) -> bool:
-        self._offer = self._terms.offer(command.verb, self._standing)
+        self._manners.offer(command.verb)
         return False
 
     def _keep_mail(self, command: Mail) -> bool:
@@ -387,7 +314,7 @@ class ServerDialogue:
 
     def _keep_override(self, command: Override) -> bool:
         if command.verb == "XCLIENT":
-            self._offer = self._terms.plain_offer
+            self._manners.withdraw()
         return False
 
     def _keep_nothing(self, command: Command) -> bool:
@@ -401,17 +328,15 @@ class ServerDialogue:
             self._reading = _END_OF_DATA, self._transaction
         elif command.verb == "STARTTLS":
             self._input.take()
-            self._offer = self._terms.plain_offer
+            self._manners.withdraw()
         return command.verb not in _OWN_ANSWERS
 
-
-_STRANGER: Final = Standing()
 
 #: What is answered by a greeting.
 _GREETED_ANEW: Final = frozenset({state.GREETING, "XCLIENT"})
 
-#: The commands that send content.
-_CONTENT: Final = frozenset({"DATA", "BDAT", state.LAST_CHUNK})
+#: The verbs without more to them that somebody else answers.
+_EVENTFUL: Final = frozenset({"DATA", "STARTTLS"})
 
 #: How those are answered that a single reply does not answer.
 _SEND: Final[Mapping[str, Callable[[ServerDialogue, Command, Reply | Results | None], None]]] = {
@@ -421,14 +346,9 @@ _SEND: Final[Mapping[str, Callable[[ServerDialogue, Command, Reply | Results | N
     state.LAST_CHUNK: ServerDialogue._conclude,
 }
 
+#: What is done about commands that are no events as they stand.
 _PERFORM: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], Event | None]]] = {
-    Hello: ServerDialogue._perform_hello,
-    Mail: ServerDialogue._perform_mail,
-    Rcpt: ServerDialogue._perform_rcpt,
     Bdat: ServerDialogue._perform_bdat,
-    Auth: ServerDialogue._perform_auth,
-    Override: ServerDialogue._perform_extension,
-    Foreign: ServerDialogue._perform_extension,
     Plain: ServerDialogue._perform_plain,
 }
 
