@@ -38,6 +38,10 @@ Outcome = Reply | Results | None | Awaitable[Reply | Results | None]
 Decision = Sequence[Edit] | Reply | None | Awaitable[Sequence[Edit] | Reply | None]
 
 
+#: What a filter makes of a recipient: None lets it be, paths stand for it, a Reply refuses it.
+Rewriting = Sequence[ForwardPath] | Reply | None | Awaitable[Sequence[ForwardPath] | Reply | None]
+
+
 class IMessageProcessor(Interface):
     """What happens to a message: the one interface that a processor must provide."""
 
@@ -89,6 +93,48 @@ class IStreamingProcessor(Interface):
         """The client said DATA: give the sink that takes the content, or raise to refuse it unseen."""
 
 
+class ITransaction(Interface):
+    """One mail transaction of a client, as a processor takes part in it: from MAIL to DATA, or to its end.
+
+    Called one at a time, each after the one before it was answered. Either ``begin`` or ``abort`` ends it,
+    once; what was not answered has been cancelled before ``abort``.
+    """
+
+    answer: Reply | None = Attribute("What MAIL is answered, a 2yz; None is the usual words.")
+
+    def add_recipient(forward_path: ForwardPath) -> Verdict:
+        """A client said RCPT, and no policy had anything against it: answer as an IRecipientPolicy does."""
+
+    def begin(envelope: Envelope) -> IMessageSink | Awaitable[IMessageSink]:
+        """The client said DATA: give the sink that takes the content, or raise to refuse it unseen.
+
+        :param envelope: who the message is for. Filters may have made it others than were asked about.
+        """
+
+    def abort() -> None:
+        """There will be no message: RSET, another hello, a disconnect. Release everything."""
+
+
+class ITransactionProcessor(Interface):
+    """A processor that answers MAIL and each RCPT itself, as one that asks another server must.
+
+    Of a processor that is this and something else, this is used.
+    """
+
+    def open(session: Session, reverse_path: ReversePath) -> ITransaction | Awaitable[ITransaction]:
+        """A client said MAIL, and no policy objected: give what goes on, or raise to refuse."""
+
+
+class IRecipientFilter(Interface):
+    """Decides about recipients when they are named, before the processor is asked about them."""
+
+    def filter_recipient(session: Session, reverse_path: ReversePath, forward_path: ForwardPath) -> Rewriting:
+        """A client said RCPT: who is to receive the message instead.
+
+        :return: None (whom it names), the paths that stand for it, or a Reply that refuses it.
+        """
+
+
 class IMessageFilter(Interface):
     """Stands between the engine and the processor: looks at whole messages, refuses them or changes them.
 
@@ -109,6 +155,13 @@ class IMessageFilter(Interface):
             these. A 4yz or 5yz refuses the message; a 2yz accepts it at once, and neither other filters nor
             the processor see it. Raising Reject or Defer refuses as well.
         """
+
+
+class IHeaderFilter(IMessageFilter):
+    """Marks a filter that looks no further than the header, and changes nothing else.
+
+    It is given messages whose content ends with the header, when that is there, and the body streams past it.
+    """
 
 
 class IRelayingProcessor(Interface):
