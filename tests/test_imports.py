@@ -38,7 +38,9 @@ MAY: Final[dict[str, set[str]]] = {
     "dialogue": VALUES | {"error"},
     "server": VALUES
     | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport"},
-    "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"},
+    "relay": VALUES
+    | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"}
+    | {"arguments", "network", "settings", "trace"},
     "transport": set(),
     "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments", "escape"},
     "spool": VALUES | {"error", "interfaces"},
