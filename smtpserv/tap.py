@@ -18,7 +18,7 @@ from smtpserv import __version__
 from smtpserv.dialogue.command import PARSERS, foreign
 from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
-from smtpserv.dialogue.terms import Terms
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.error import StartError
 from smtpserv.filters.chain import FilteringProcessor
 from smtpserv.interfaces import (
@@ -240,6 +240,9 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
         raise StartError("--require-tls needs --tls")
     if options["require-auth"] and not options["auth"]:
         raise StartError("--require-auth needs --auth")
+    if options["bare-newlines"] is BareNewlines.ALLOW and IRelayingProcessor.providedBy(processor):
+        # What ends a line for one server is text to another: so one message becomes two.
+        raise StartError("--bare-newlines=allow can't go with a processor that relays; use normalize")
     support = IExtensionSupport(processor, None)
     return Terms(
         hostname=options["hostname"],

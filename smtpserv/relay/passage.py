@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -207,24 +206,25 @@ class _Sink:
             octets, self._head = self._head + octets, b""
         return octets
 
-    async def _conclude(self, end: "Callable[[], Deferred[Reply | Results]]") -> Reply | Results:
-        """Send the end, and pass on what comes of it: from there on, nobody knows until the server says."""
-        if self._watch.ended():
-            self.abort()
-            raise SMTPError(reply.MAIL_LOOP)
+    async def finish(self) -> Reply | Results:
+        """The end: the server's verdict is ours. Until it is known, nobody knows."""
         try:
-            verdict = end()
+            if self._watch.ended():
+                self._client.abort()
+                raise SMTPError(reply.MAIL_LOOP)
+            verdict = self._end(self._checked(b""))
             try:
                 return all_passed_on(await verdict)
             except UpstreamFailed as error:
-                _log.error(
-                    "{id} is in doubt, it may come twice: {why}",
-                    id=self._name,
-                    why=escape_controls(error.why),
-                )
+                why = escape_controls(error.why)
+                _log.error("{id} is in doubt, it may come twice: {why}", id=self._name, why=why)
                 raise
         finally:
             self._lent.give_back()
+
+    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+        """Send what is left, and the end."""
+        raise NotImplementedError
 
 
 @implementer(IMessageSink)
@@ -235,11 +235,10 @@ class Flow(_Sink):
         """Send it on; a Deferred while the server takes no more."""
         return self._client.write(self._checked(octets))
 
-    async def finish(self) -> Reply | Results:
-        """The end: the server's verdict is ours."""
-        if self._head:
-            self._client.write(self._checked(b""))
-        return await self._conclude(self._client.end)
+    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+        if rest:
+            self._client.write(rest)
+        return self._client.end()
 
 
 @implementer(IMessageSink)
@@ -250,9 +249,8 @@ class ChunkFlow(_Sink):
         """Send it on; a Deferred until the server has it."""
         return self._client.write_chunk(self._checked(octets)).addCallback(_see_whether_it_came)
 
-    async def finish(self) -> Reply | Results:
-        """The end: the server's verdict is ours."""
-        return await self._conclude(partial(self._client.write_chunk, self._checked(b""), True))
+    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+        return self._client.write_chunk(rest, last=True)
 
 
 def all_passed_on(answer: Reply | Results) -> Reply | Results:
