@@ -24,7 +24,8 @@ from smtpserv.mailman.directory import IListDirectory
 #: Beside the map, if Mailman has alias domains.
 VIRTUAL: Final = "postfix_vmap"
 
-_LINE: Final = re.compile(r"/\^([^\s/@()+]+)(?:\(\\\+\.\*\)\?)?@([^\s/@()+]+)\$/[ \t]+\S+")
+_ESCAPED: Final = r"((?:\\\.|[^\s/@()+.\\])+)"
+_LINE: Final = re.compile(rf"/\^{_ESCAPED}(?:\(\\\+\.\*\)\?)?@{_ESCAPED}\$/[ \t]+\S+")
 
 #: Tells a file from a changed one: mtime in nanoseconds, size, inode; None where there is no file.
 _Stamp = tuple[int, int, int] | None
