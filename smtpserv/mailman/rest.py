@@ -93,7 +93,7 @@ class RestDirectory:
         return hosts
 
     async def _get(self, path: str) -> tuple[int, bytes]:
-        """The status and the body, which is read to its end so that the connection can be used again."""
+        """The status and the body; whoever gives up closes the connection."""
         async with self._turns:
             response = await self._client.get(
                 f"{self._api}/{path}", auth=tuple(self._login), allow_redirects=False, unbuffered=True
@@ -130,13 +130,18 @@ def make_rest_directory(reactor: "IReactorCore", api: str, login: Login) -> Rest
 
     :raises StartError: where treq is missing.
     """
+    return RestDirectory(make_client(reactor), api, login, IReactorTime(reactor))
+
+
+def make_client(reactor: "IReactorCore") -> Any:
+    """What asks. Mailman closes after each answer, so no connection is kept.
+
+    :raises StartError: where treq is missing.
+    """
     try:
         from treq.client import HTTPClient
     except ImportError:
         raise StartError("api needs treq: pip install smtpserv[mailman]") from None
-    from twisted.web.client import Agent, HTTPConnectionPool
+    from twisted.web.client import Agent
 
-    pool = HTTPConnectionPool(reactor)
-    pool.maxPersistentPerHost = PARALLEL
-    client = HTTPClient(Agent(reactor, connectTimeout=CONNECT, pool=pool))
-    return RestDirectory(client, api, login, IReactorTime(reactor))
+    return HTTPClient(Agent(reactor, connectTimeout=CONNECT))
