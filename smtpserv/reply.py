@@ -238,6 +238,11 @@ TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", "4.5.3")
 LOCAL_ERROR: Final = Reply(451, "Local error in processing", "4.3.0")
 PROCESSING_TOO_LONG: Final = Reply(451, "Processing took too long", "4.4.5")
 
+DIRECTORY_AWAY: Final = Reply(451, "Cannot tell now whether this is a mailing list, try again later", "4.4.3")
+LISTS_DEFERRED: Final = Reply(451, "The list server could not take the message, try again later", "4.3.0")
+LISTS_MISCONFIGURED: Final = Reply(451, "The list server is not set up for this server", "4.3.5")
+LISTS_REFUSED: Final = Reply(554, "The list server refused the message", "5.3.0")
+
 # RFC 4954 sections 4 and 6
 BAD_RESPONSE: Final = Reply(501, "Malformed authentication response", "5.5.2")
 AUTHENTICATION_CANCELLED: Final = Reply(501, "Authentication cancelled", "5.7.0")
