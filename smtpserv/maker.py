@@ -23,6 +23,7 @@ from smtpserv.interfaces import (
     IMessageProcessor,
     IMessageProcessorMaker,
     IPolicyMaker,
+    IRecipientDirectory,
     IRecipientPolicy,
     IRelayingProcessor,
     ISenderPolicy,
@@ -66,7 +67,7 @@ PROCESSORS: Final = Kind(
     GROUP,
     IMessageProcessorMaker,
     (IMessageProcessor, IStreamingProcessor, ITransactionProcessor),
-    (IRelayingProcessor, IExtensionSupport, *_STAGES, *_OBSERVERS),
+    (IRelayingProcessor, IRecipientDirectory, IExtensionSupport, *_STAGES, *_OBSERVERS),
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
 EXTENSIONS: Final = Kind("extension", "smtpserv.extensions", IExtensionMaker, (IExtension,))

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from smtpserv import __version__
+from smtpserv.collecting import CollectingProcessor
 from smtpserv.dialogue.command import PARSERS, foreign
 from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
@@ -27,6 +28,7 @@ from smtpserv.interfaces import (
     IExtensionSupport,
     IMessageFilter,
     IMessageProcessor,
+    IRecipientDirectory,
     IRelayingProcessor,
     IStreamingProcessor,
     ITransactionProcessor,
@@ -49,7 +51,6 @@ from smtpserv.plugins import (
 from smtpserv.policy.access import RelayAccess
 from smtpserv.policy.authentication import Authentication
 from smtpserv.policy.checkers import make_checker
-from smtpserv.server.content import CollectingProcessor
 from smtpserv.server.endpoint import Entrance
 from smtpserv.server.factory import Sessions, SMTPServerFactory
 from smtpserv.server.house import Foreigner, House
@@ -164,7 +165,8 @@ def make_service(reactor: Any, options: Options) -> MailService:
 def make_policies(options: Options, reactor: Any, processor: object) -> list[object]:
     """All who have a say before the processor does; of one that relays, who may relay comes first."""
     directory = find_policies()
-    access = RelayAccess(options["relay-from"], options["relay-to"])
+    whose = IRecipientDirectory(processor, None)
+    access = RelayAccess(options["relay-from"], options["relay-to"], directory=whose)
     guards: list[object] = [access] if IRelayingProcessor.providedBy(processor) else []
     return guards + [make_policy(each, reactor, directory) for each in options["policy"]]
 

@@ -20,7 +20,18 @@ BELOW: Final = (
     VALUES
     | EDITS
     | PLACES
-    | {"error", "interfaces", "escape", "settings", "arguments", "trace", "tls", "metrics"}
+    | {
+        "error",
+        "interfaces",
+        "escape",
+        "settings",
+        "arguments",
+        "awaiting",
+        "collecting",
+        "trace",
+        "tls",
+        "metrics",
+    }
 )
 
 #: The rooms each room may import from; rooms that are not here may import from none.
@@ -37,11 +48,13 @@ MAY: Final[dict[str, set[str]]] = {
     "options": {"error", "escape", "plugins", "settings"},
     "dialogue": VALUES | {"error"},
     "server": VALUES
-    | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport"},
+    | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport", "awaiting"},
     "relay": VALUES
     | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"}
     | {"arguments", "network", "settings", "trace"},
     "transport": set(),
+    "awaiting": set(),
+    "collecting": VALUES | {"awaiting", "interfaces"},
     "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments", "escape"},
     "mailman": VALUES | {"error", "interfaces", "domain", "arguments", "escape", "relay"},
     "spool": VALUES | {"error", "interfaces"},

@@ -8,12 +8,12 @@ from twisted.internet.defer import maybeDeferred
 from zope.interface import implementer
 
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
+from smtpserv.collecting import InThread
 from smtpserv.edit import changed
 from smtpserv.interfaces import IMessageFilter, IMessageProcessor, IStreamingProcessor, Outcome
 from smtpserv.message import ForwardPath, Message
 from smtpserv.reply import Reply, Results
-from smtpserv.server.content import InThread
-from smtpserv.server.inquiry import as_deferred
 from smtpserv.server.reception import release
 
 #: Octets of content that are read at once in a thread; what is not larger is read where we are.

@@ -116,3 +116,20 @@ connect-timeout=, greeting-timeout=, command-timeout=, data-timeout=, block-time
     factory="smtpserv.processors.proxy:make_proxy",
     wants_reactor=True,
 )
+
+mailman = ProcessorMaker(
+    name="mailman",
+    help="gives mail for GNU Mailman's lists to Mailman, and passes the rest on as proxy does",
+    arguments="""\
+All that proxy takes, but lmtp=, and:
+lmtp=HOST,PORT              Mailman 3's LMTP server [127.0.0.1,8024]
+domains=DOMAIN,...          the lists' domains: who is no list there is nobody, and others are not asked about
+api=URL                     Mailman's REST API is asked which lists there are, and not its LMTP server
+api-user=NAME               [restadmin]
+api-password-file=FILE      its first line is the password
+map=FILE                    or the regex transport map that Mailman writes tells it
+wrapper=PATH                Mailman 2's mail/mailman, in place of all of these
+lists=FOLDER                where Mailman 2 has its lists [lists beside the wrapper's folder]""",
+    factory="smtpserv.processors.mailman:make_mailman",
+    wants_reactor=True,
+)
