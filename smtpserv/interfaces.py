@@ -96,8 +96,8 @@ class IStreamingProcessor(Interface):
 class ITransaction(Interface):
     """One mail transaction of a client, as a processor takes part in it: from MAIL to DATA, or to its end.
 
-    Called one at a time, each after the one before it was answered. Either ``begin`` or ``abort`` ends it,
-    once; what was not answered has been cancelled before ``abort``.
+    Called one at a time, each after the one before it was answered. Either a ``begin`` that gives a
+    sink or ``abort`` ends it, once; what was not answered has been cancelled before ``abort``.
     """
 
     answer: Reply | None = Attribute("What MAIL is answered, a 2yz; None is the usual words.")

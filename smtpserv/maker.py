@@ -28,6 +28,7 @@ from smtpserv.interfaces import (
     ISenderPolicy,
     ISessionPolicy,
     IStreamingProcessor,
+    ITransactionProcessor,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ PROCESSORS: Final = Kind(
     "processor",
     GROUP,
     IMessageProcessorMaker,
-    (IMessageProcessor, IStreamingProcessor),
+    (IMessageProcessor, IStreamingProcessor, ITransactionProcessor),
     (IRelayingProcessor, IExtensionSupport, *_STAGES, *_OBSERVERS),
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)

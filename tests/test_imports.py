@@ -36,8 +36,10 @@ MAY: Final[dict[str, set[str]]] = {
     "plugins": {"error", "interfaces", "arguments", "maker"},
     "options": {"error", "escape", "plugins", "settings"},
     "dialogue": VALUES | {"error"},
-    "server": VALUES | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls"},
-    "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls"},
+    "server": VALUES
+    | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport"},
+    "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"},
+    "transport": set(),
     "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments", "escape"},
     "spool": VALUES | {"error", "interfaces"},
     "inbox": VALUES | {"error", "interfaces"},
