@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Auth, Hello, Mail, Override, Rcpt, Response
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, StartTLS
+from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, Reset, StartTLS
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.message import Session
 from smtpserv.testing.upstream.fault import Break, Fault
@@ -141,7 +141,8 @@ _REACTIONS: Final[Mapping[type[Event], Callable[[Reception, Any], None]]] = {
     Rcpt: Reception.rcpt,
     Data: Reception.data,
     Content: Reception.content,
-    ContentRefused: Reception.content_refused,
+    ContentRefused: Reception.leave,
+    Reset: Reception.leave,
     EndOfData: Reception.end_of_data,
 }
 _INTRODUCTIONS: Final[Mapping[type[Event], Callable[[Introduction, Any], None]]] = {

@@ -5,7 +5,7 @@ from typing import Final
 
 from smtpserv import reply
 from smtpserv.dialogue.command import Mail, Rcpt
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData
+from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Reset
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.reply import Reply, Results
 from smtpserv.testing.upstream.fault import Break
@@ -62,7 +62,7 @@ class Reception:
         self._transaction.chunks.append(event.octets)
         self._voice.answer("content", self._voice.interject, range(before + 1, self._size + 1))
 
-    def content_refused(self, _: ContentRefused) -> None:
+    def leave(self, _: ContentRefused | Reset) -> None:
         """No more of it comes, and the transaction stays as it is."""
 
     def end_of_data(self, event: EndOfData) -> None:
