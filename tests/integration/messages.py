@@ -6,7 +6,9 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from typing import Final
 
-_WORDS: Final = "the quick brown fox jumps over it Grüße 你好 שלום 🙂 naïve . .. .a =20 From > \t".split(" ")
+_DATE: Final = b"Date: Sun, 22 Nov 2026 16:00:00 +0000\r\n"
+_WORDS: Final = ("the", "quick", "fox", "jumps", "over", "Grüße", "你好", "שלום", "🙂", "naïve", "it", "dog")
+_ODDITIES: Final = (".", "..", ".a", "=20", "From", ">", "\t", "")
 
 
 def messages(count: int, seed: int = 4) -> Iterator[bytes]:
@@ -14,18 +16,21 @@ def messages(count: int, seed: int = 4) -> Iterator[bytes]:
     chance = random.Random(seed)
     for number in range(count):
         body = _BODIES[number % len(_BODIES)](chance)
-        yield b"Message-ID: <%d@messages.example>\r\nDate: Sun, 22 Nov 2026 16:00:00 +0000\r\n" % number + body
+        yield b"Message-ID: <%d@messages.example>\r\n" % number + _DATE + body
 
 
 def _text(chance: random.Random, words: int = 200) -> str:
-    lines = [chance.choices(_WORDS, k=chance.randrange(12)) for _ in range(chance.randrange(1, words // 10))]
+    lines = [
+        chance.choices(_WORDS + _ODDITIES, k=chance.randrange(12))
+        for _ in range(chance.randrange(1, words // 10))
+    ]
     return "\r\n".join(map(" ".join, lines)) + "\r\n"
 
 
 def _fields(message: EmailMessage, chance: random.Random) -> EmailMessage:
     message["From"] = "Sender <sender@example.org>"
     message["To"] = ", ".join(f"recipient{i}@example.net" for i in range(chance.randrange(1, 9)))
-    message["Subject"] = " ".join(chance.choices(_WORDS[:12], k=chance.randrange(40)))
+    message["Subject"] = " ".join(chance.choices(_WORDS, k=chance.randrange(40)))
     return message
 
 

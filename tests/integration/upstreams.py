@@ -1,5 +1,6 @@
-"""Mail servers that nobody here wrote, to relay to. What they accept ends in files, or in our own recorder."""
+"""Mail servers that nobody here wrote, to relay to. What they accept ends in files, or at our recorder."""
 
+import contextlib
 import os
 import re
 import signal
@@ -79,10 +80,8 @@ class Upstream:
 
     def kill(self) -> None:
         """End it and what it has started without any order (SIGKILL); they are a process group."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(PATIENCE)
 
     @property
