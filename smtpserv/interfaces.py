@@ -14,7 +14,7 @@ are the contract.
 # Interface methods take no self, and have no body but their contract.
 # mypy: disable-error-code="empty-body"
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -232,9 +232,9 @@ class IAuthenticationObserver(Interface):
 class IExtensionSupport(Interface):
     """What a processor honours beyond what every message needs. Only then is it offered to clients."""
 
-    honours: Iterable[str] = Attribute(
+    honours: Collection[str] = Attribute(
         "EHLO keywords: of DSN, BINARYMIME, REQUIRETLS, DELIVERBY, FUTURERELEASE and MT-PRIORITY, those whose"
-        " parameters on the envelope it obeys, or passes on to somebody who does."
+        " parameters on the envelope it obeys, or passes on to somebody who does. Looked at for each hello."
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -18,7 +18,7 @@ from smtpserv import __version__
 from smtpserv.dialogue.command import PARSERS, foreign
 from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
-from smtpserv.dialogue.terms import Terms
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.error import StartError
 from smtpserv.filters.chain import FilteringProcessor
 from smtpserv.interfaces import (
@@ -29,6 +29,7 @@ from smtpserv.interfaces import (
     IMessageProcessor,
     IRelayingProcessor,
     IStreamingProcessor,
+    ITransactionProcessor,
 )
 from smtpserv.metrics import Counts, Pulse
 from smtpserv.network import Networks
@@ -155,6 +156,8 @@ def make_service(reactor: Any, options: Options) -> MailService:
     ]
     _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
     web = make_web(options, reactor, entrance, house.counts, sessions)
+    if IService.providedBy(processor):
+        processor.setServiceParent(web)
     return MailService(house.journal, sessions, listeners, web)
 
 
@@ -215,11 +218,12 @@ _FORMATS: Final = {"text": render_text, "json": render_json}
 
 def as_streaming(
     processor: object, reactor: Any, limits: Limits, filters: Sequence[IMessageFilter] = ()
-) -> IStreamingProcessor:
+) -> ITransactionProcessor | IStreamingProcessor:
     """The processor as the engine uses it; what needs whole messages gets a sink that collects."""
-    streaming = IStreamingProcessor(processor, None)
-    if streaming is not None and not filters:
-        return streaming
+    if not filters:
+        direct = ITransactionProcessor(processor, None) or IStreamingProcessor(processor, None)
+        if direct is not None:
+            return direct
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     whole = FilteringProcessor(processor, filters, in_thread) if filters else IMessageProcessor(processor)
     return CollectingProcessor(whole, in_thread, limits.memory_limit)
@@ -236,6 +240,9 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
         raise StartError("--require-tls needs --tls")
     if options["require-auth"] and not options["auth"]:
         raise StartError("--require-auth needs --auth")
+    if options["bare-newlines"] is BareNewlines.ALLOW and IRelayingProcessor.providedBy(processor):
+        # What ends a line for one server is text to another: so one message becomes two.
+        raise StartError("--bare-newlines=allow can't go with a processor that relays; use normalize")
     support = IExtensionSupport(processor, None)
     return Terms(
         hostname=options["hostname"],
@@ -248,7 +255,7 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
         auth=bool(options["auth"]),
         require_tls=options["require-tls"],
         require_auth=options["require-auth"],
-        honours=frozenset(support.honours if support is not None else ()),
+        honours=support.honours if support is not None else frozenset(),
         extensions=EXTENSIONS + rows_of(extensions),
     )
 

@@ -38,16 +38,19 @@ MAY: Final[dict[str, set[str]]] = {
     "dialogue": VALUES | {"error"},
     "server": VALUES
     | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport"},
-    "relay": VALUES | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"},
+    "relay": VALUES
+    | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"}
+    | {"arguments", "network", "settings", "trace"},
     "transport": set(),
     "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments", "escape"},
+    "mailman": VALUES | {"error", "interfaces", "domain", "arguments", "escape", "relay"},
     "spool": VALUES | {"error", "interfaces"},
     "inbox": VALUES | {"error", "interfaces"},
     "compat": VALUES | {"interfaces"},
     "exposition": {"metrics"},
     "web": {"error", "interfaces", "metrics", "exposition"},
     "filters": BELOW | {"server", "policy"},
-    "processors": BELOW | {"spool", "relay", "inbox"},
+    "processors": BELOW | {"spool", "relay", "inbox", "mailman"},
     "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "web"},
     "testing": BELOW | {"server", "dialogue", "policy", "filters"},
     "__main__": {"escape"},

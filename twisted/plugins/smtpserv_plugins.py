@@ -92,3 +92,27 @@ exempt=CIDR,...   addresses whose messages are left as they are""",
     wants_reactor=True,
     wants_hostname=True,
 )
+
+proxy = ProcessorMaker(
+    name="proxy",
+    help="passes each transaction through to another mail server, live",
+    arguments="""\
+HOST,... or host=HOST,...   servers in order of preference; a path is a Unix socket's [localhost]
+PORT or port=PORT           [25; 465 with tls=implicit]
+tls=none|opportunistic|required|implicit   [opportunistic; required with user=]
+trust-roots=FILE            PEM file of the authorities that are trusted [the machine's]
+certificate=FILE            PEM file of our own certificate and its key
+user=NAME                   who we are to them, and its proof:
+password-file=FILE          its first line is the password
+token-file=FILE             its first line is a bearer token (XOAUTH2, OAUTHBEARER)
+lmtp=yes|no                 whether they speak LMTP [no]
+forward-client=yes|no       tell them who our client is, by XFORWARD or XCLIENT [no]
+x-peer=yes|no               add an X-Peer field, as smtpd did [no]
+connections=N               open at once to one server [100]
+uses=N                      messages of one connection [1000]
+idle=SECONDS                that a connection is kept without use [60]
+connect-timeout=, greeting-timeout=, command-timeout=, data-timeout=, block-timeout=, end-timeout=SECONDS
+                            RFC 5321's [30, 300, 300, 120, 180, 600]""",
+    factory="smtpserv.processors.proxy:make_proxy",
+    wants_reactor=True,
+)
