@@ -22,8 +22,8 @@ PATIENCE = {"tls": "none"} | {
     f"{each}_timeout": "100" for each in ("greeting", "command", "data", "block", "end")
 }
 
-#: Seconds after which everything that waits has given up, and a server that failed is tried again.
-LONG = 700
+#: Seconds in which everything that waits gives up, and after which a server that failed is tried again.
+LONG, AGAIN = 700, 2
 
 
 class Client(Protocol):

@@ -3,8 +3,8 @@
 from typing import Final
 
 from smtpserv.reply import Reply
-from smtpserv.testing.upstream import CLOSE, ENDLESS, GARBAGE, HALF, RESET, STALL, Fault
-from tests.proxy_tools import LONG, Client, ProxyCase
+from smtpserv.testing.upstream import CLOSE, ENDLESS, GARBAGE, HALF, RESET, STALL, Fault, Step
+from tests.proxy_tools import AGAIN, Client, ProxyCase
 
 REFUSED: Final = Reply(550, "No", "5.9.1")
 DEFERRED: Final = Reply(452, "Later", "4.9.1")
@@ -28,7 +28,7 @@ NO, LATER, BYE = "550 5.9.1", "452 4.9.1", "451 4.9.2"
 
 #: What the client hears of each fault of FAULTS, in their order, at each step of the upstream, and to which
 #: command: as the upstream said it, or that it is down, lost, slow or confused; never a 5yz of our own.
-TABLE: Final = {
+TABLE: Final[dict[Step, tuple[str, tuple[str, ...]]]] = {
     "banner": ("MAIL", (DOWN, DOWN, DOWN, LOST, LOST, LOST, SLOW, CONFUSED, CONFUSED)),
     "EHLO": ("MAIL", ("250 2.1.0", DOWN, DOWN, LOST, LOST, LOST, SLOW, CONFUSED, CONFUSED)),
     "MAIL": ("MAIL", (NO, LATER, BYE, LOST, LOST, LOST, SLOW, CONFUSED, CONFUSED)),
@@ -80,7 +80,7 @@ class TableTests(ProxyCase):
                     )
                     self.assertEqual(any(each.is_complete for each in self.upstream.transactions), complete)
                     self.assertFalse(client.is_gone, f"{name} at {step}")
-                    self.network.wait(LONG)
                     client.vanish()
+                    self.network.wait(AGAIN)
                     self.assert_works()
                     self.assert_nothing_left()
