@@ -20,15 +20,12 @@ from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
 from smtpserv.dialogue.terms import Terms
 from smtpserv.error import StartError
-from smtpserv.filters.chain import FilteringProcessor
+from smtpserv.filters.arrangement import arrange
 from smtpserv.interfaces import (
     IAuthentication,
     IExtension,
     IExtensionSupport,
-    IMessageFilter,
-    IMessageProcessor,
     IRelayingProcessor,
-    IStreamingProcessor,
 )
 from smtpserv.metrics import Counts, Pulse
 from smtpserv.network import Networks
@@ -48,7 +45,6 @@ from smtpserv.plugins import (
 from smtpserv.policy.access import RelayAccess
 from smtpserv.policy.authentication import Authentication
 from smtpserv.policy.checkers import make_checker
-from smtpserv.server.content import CollectingProcessor
 from smtpserv.server.endpoint import Entrance
 from smtpserv.server.factory import Sessions, SMTPServerFactory
 from smtpserv.server.house import Foreigner, House
@@ -213,16 +209,13 @@ def answers_of(extensions: list[IExtension]) -> dict[str, Foreigner]:
 _FORMATS: Final = {"text": render_text, "json": render_json}
 
 
-def as_streaming(
-    processor: object, reactor: Any, limits: Limits, filters: Sequence[IMessageFilter] = ()
-) -> IStreamingProcessor:
-    """The processor as the engine uses it; what needs whole messages gets a sink that collects."""
-    streaming = IStreamingProcessor(processor, None)
-    if streaming is not None and not filters:
-        return streaming
+def as_streaming(processor: object, reactor: Any, limits: Limits, filters: Sequence[object] = ()) -> Any:
+    """The processor behind its filters, as the engine uses it: what needs whole messages gets them collected.
+
+    :return: an ITransactionProcessor or an IStreamingProcessor.
+    """
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    whole = FilteringProcessor(processor, filters, in_thread) if filters else IMessageProcessor(processor)
-    return CollectingProcessor(whole, in_thread, limits.memory_limit)
+    return arrange(processor, filters, in_thread, limits.memory_limit)
 
 
 def make_terms(options: Options, processor: object, extensions: Iterable[IExtension] = ()) -> Terms:
