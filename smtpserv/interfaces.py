@@ -14,7 +14,7 @@ are the contract.
 # Interface methods take no self, and have no body but their contract.
 # mypy: disable-error-code="empty-body"
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -96,8 +96,8 @@ class IStreamingProcessor(Interface):
 class ITransaction(Interface):
     """One mail transaction of a client, as a processor takes part in it: from MAIL to DATA, or to its end.
 
-    Called one at a time, each after the one before it was answered. Either ``begin`` or ``abort`` ends it,
-    once; what was not answered has been cancelled before ``abort``.
+    Called one at a time, each after the one before it was answered. Either a ``begin`` that gives a
+    sink or ``abort`` ends it, once; what was not answered has been cancelled before ``abort``.
     """
 
     answer: Reply | None = Attribute("What MAIL is answered, a 2yz; None is the usual words.")
@@ -171,6 +171,13 @@ class IRelayingProcessor(Interface):
     """
 
 
+class IRecipientDirectory(Interface):
+    """Of a processor that relays: knows whose mail ends here, so that anybody may send to them."""
+
+    def is_ours(forward_path: ForwardPath) -> bool | Awaitable[bool]:
+        """Whether mail for the recipient is not relayed but has arrived; or raise, where nobody can tell."""
+
+
 class ISessionPolicy(Interface):
     """Decides about connections."""
 
@@ -232,9 +239,9 @@ class IAuthenticationObserver(Interface):
 class IExtensionSupport(Interface):
     """What a processor honours beyond what every message needs. Only then is it offered to clients."""
 
-    honours: Iterable[str] = Attribute(
+    honours: Collection[str] = Attribute(
         "EHLO keywords: of DSN, BINARYMIME, REQUIRETLS, DELIVERBY, FUTURERELEASE and MT-PRIORITY, those whose"
-        " parameters on the envelope it obeys, or passes on to somebody who does."
+        " parameters on the envelope it obeys, or passes on to somebody who does. Looked at for each hello."
     )
 
 

@@ -23,12 +23,14 @@ from smtpserv.interfaces import (
     IMessageProcessor,
     IMessageProcessorMaker,
     IPolicyMaker,
+    IRecipientDirectory,
     IRecipientFilter,
     IRecipientPolicy,
     IRelayingProcessor,
     ISenderPolicy,
     ISessionPolicy,
     IStreamingProcessor,
+    ITransactionProcessor,
 )
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ PROCESSORS: Final = Kind(
     "processor",
     GROUP,
     IMessageProcessorMaker,
-    (IMessageProcessor, IStreamingProcessor),
-    (IRelayingProcessor, IExtensionSupport, *_STAGES, *_OBSERVERS),
+    (IMessageProcessor, IStreamingProcessor, ITransactionProcessor),
+    (IRelayingProcessor, IRecipientDirectory, IExtensionSupport, *_STAGES, *_OBSERVERS),
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
 EXTENSIONS: Final = Kind("extension", "smtpserv.extensions", IExtensionMaker, (IExtension,))

@@ -33,6 +33,14 @@ def decode_xtext(text: str) -> str:
     return _HEX.sub(lambda match: bytes([int(match[1] or b"-", 16)]), text.encode("utf-8")).decode("utf-8")
 
 
+def encode_xtext(text: str) -> str:
+    """Any text as xtext (RFC 3461 section 4)."""
+    return _NO_XCHAR.sub(lambda match: f"+{match[0][0]:02X}".encode(), text.encode()).decode("ascii")
+
+
+#: One octet that xtext may not hold as it is.
+_NO_XCHAR: Final = re.compile(rb"[^!-*,-<>-~]")
+
 _HEXPOINT: Final = re.compile(r"\\x\{([0-9A-F]+)\}")
 
 

@@ -221,11 +221,29 @@ TOO_MANY_COMMANDS: Final = Reply(421, "Too many commands without mail", "4.7.0")
 
 TOO_OFTEN: Final = Reply(450, "Too much in too short a time, try again later", "4.7.0")
 
+# What there is to say for a mail server behind us (RFC 3463 section 3.5): never that it failed for good.
+UPSTREAM_DOWN: Final = Reply(451, "The next mail server does not answer, try again later", "4.4.1")
+UPSTREAM_LOST: Final = Reply(451, "The connection to the next mail server was lost, try again later", "4.4.2")
+UPSTREAM_SLOW: Final = Reply(451, "The next mail server took too long, try again later", "4.4.2")
+UPSTREAM_BUSY: Final = Reply(451, "Too many connections to the next mail server, try again later", "4.4.5")
+UPSTREAM_CONFUSED: Final = Reply(
+    451, "The next mail server said what makes no sense, try again later", "4.5.0"
+)
+UPSTREAM_INSECURE: Final = Reply(451, "The next mail server could not be trusted, try again later", "4.7.5")
+UPSTREAM_LOGIN: Final = Reply(451, "The next mail server did not let us in, try again later", "4.7.0")
+ONE_ROUTE: Final = Reply(452, "This one goes another way, send it separately", "4.5.3")
+ONE_AT_A_TIME: Final = Reply(452, "One recipient at a time, send the others separately", "4.5.3")
+
 INSUFFICIENT_STORAGE: Final = Reply(452, "Insufficient system storage", "4.3.1")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", "4.5.3")
 LIST_TOO_LONG: Final = Reply(450, "This address leads to too many others", "4.2.4")
 LOCAL_ERROR: Final = Reply(451, "Local error in processing", "4.3.0")
 PROCESSING_TOO_LONG: Final = Reply(451, "Processing took too long", "4.4.5")
+
+DIRECTORY_AWAY: Final = Reply(451, "Cannot tell now whether this is a mailing list, try again later", "4.4.3")
+LISTS_DEFERRED: Final = Reply(451, "The list server could not take the message, try again later", "4.3.0")
+LISTS_MISCONFIGURED: Final = Reply(451, "The list server is not set up for this server", "4.3.5")
+LISTS_REFUSED: Final = Reply(554, "The list server refused the message", "5.3.0")
 
 # RFC 4954 sections 4 and 6
 BAD_RESPONSE: Final = Reply(501, "Malformed authentication response", "5.5.2")
@@ -258,6 +276,13 @@ MESSAGE_TOO_BIG: Final = Reply(552, "Message exceeds the size limit", "5.3.4")
 RELAY_DENIED: Final = Reply(550, "Relaying denied", "5.7.1")
 NO_REVERSE_NAME: Final = Reply(550, "Your address has no name that leads back to it", "5.7.25")
 SPOKE_EARLY: Final = Reply(554, "You spoke before the greeting", "5.5.0")
+NO_SUCH_LIST: Final = Reply(550, "There is no such mailing list", "5.1.1")
+MAIL_LOOP: Final = Reply(554, "The message has come in a loop", "5.4.6")
+CANNOT_CONVERT: Final = Reply(554, "The next mail server takes no binary content", "5.6.3")
+CANNOT_PASS_UTF8: Final = Reply(550, "The next mail server knows no SMTPUTF8", "5.6.9")
+CANNOT_REQUIRE_TLS: Final = Reply(
+    550, "The next mail server can't be reached as REQUIRETLS demands", "5.7.30"
+)
 HEADER_TOO_LONG: Final = Reply(554, "Message header is too long", "5.6.0")
 DMARC_REFUSED: Final = Reply(550, "Refused by the DMARC policy of the author's domain", "5.7.26")
 BARE_NEWLINE: Final = Reply(550, "Bare CR or LF in mail data; lines end in CRLF", "5.6.0")

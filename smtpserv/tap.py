@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -18,14 +18,17 @@ from smtpserv import __version__
 from smtpserv.dialogue.command import PARSERS, foreign
 from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
-from smtpserv.dialogue.terms import Terms
+from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.error import StartError
 from smtpserv.filters.arrangement import arrange
 from smtpserv.interfaces import (
     IAuthentication,
     IExtension,
     IExtensionSupport,
+    IRecipientDirectory,
     IRelayingProcessor,
+    IStreamingProcessor,
+    ITransactionProcessor,
 )
 from smtpserv.metrics import Counts, Pulse
 from smtpserv.network import Networks
@@ -151,13 +154,16 @@ def make_service(reactor: Any, options: Options) -> MailService:
     ]
     _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
     web = make_web(options, reactor, entrance, house.counts, sessions)
+    if IService.providedBy(processor):
+        processor.setServiceParent(web)
     return MailService(house.journal, sessions, listeners, web)
 
 
 def make_policies(options: Options, reactor: Any, processor: object) -> list[object]:
     """All who have a say before the processor does; of one that relays, who may relay comes first."""
     directory = find_policies()
-    access = RelayAccess(options["relay-from"], options["relay-to"])
+    whose = IRecipientDirectory(processor, None)
+    access = RelayAccess(options["relay-from"], options["relay-to"], directory=whose)
     guards: list[object] = [access] if IRelayingProcessor.providedBy(processor) else []
     return guards + [make_policy(each, reactor, directory) for each in options["policy"]]
 
@@ -209,11 +215,10 @@ def answers_of(extensions: list[IExtension]) -> dict[str, Foreigner]:
 _FORMATS: Final = {"text": render_text, "json": render_json}
 
 
-def as_streaming(processor: object, reactor: Any, limits: Limits, filters: Sequence[object] = ()) -> Any:
-    """The processor behind its filters, as the engine uses it: what needs whole messages gets them collected.
-
-    :return: an ITransactionProcessor or an IStreamingProcessor.
-    """
+def as_streaming(
+    processor: object, reactor: Any, limits: Limits, filters: Sequence[object] = ()
+) -> ITransactionProcessor | IStreamingProcessor:
+    """The processor behind its filters, as the engine uses it; whoever needs whole messages is given them."""
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     return arrange(processor, filters, in_thread, limits.memory_limit)
 
@@ -229,6 +234,9 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
         raise StartError("--require-tls needs --tls")
     if options["require-auth"] and not options["auth"]:
         raise StartError("--require-auth needs --auth")
+    if options["bare-newlines"] is BareNewlines.ALLOW and IRelayingProcessor.providedBy(processor):
+        # What ends a line for one server is text to another: so one message becomes two.
+        raise StartError("--bare-newlines=allow can't go with a processor that relays; use normalize")
     support = IExtensionSupport(processor, None)
     return Terms(
         hostname=options["hostname"],
@@ -241,7 +249,7 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
         auth=bool(options["auth"]),
         require_tls=options["require-tls"],
         require_auth=options["require-auth"],
-        honours=frozenset(support.honours if support is not None else ()),
+        honours=support.honours if support is not None else frozenset(),
         extensions=EXTENSIONS + rows_of(extensions),
     )
 

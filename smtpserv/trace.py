@@ -135,3 +135,55 @@ def fold(words: list[str]) -> str:
         else:
             lines.append(f"\t{word}")
     return "\r\n".join([*lines, ""])
+
+
+class LoopWatch:
+    """Looks at a message's header while it passes, for one that goes in circles (RFC 5321 section 6.3).
+
+    :param hostname: our own name.
+    """
+
+    __slots__ = ("_header", "_hostname")
+
+    def __init__(self, hostname: str) -> None:
+        self._hostname = hostname
+        #: The header so far, from the CRLF before it; None when it is past.
+        self._header: bytearray | None = bytearray(b"\r\n")
+
+    def is_loop(self, octets: bytes) -> bool:
+        """Whether it is one, by all that has passed; the header is looked at when it is complete."""
+        header = self._header
+        if header is None:
+            return False
+        start = max(0, len(header) - 3)
+        header += octets
+        end = header.find(b"\r\n\r\n", start)
+        if end < 0 and len(header) < MAX_HEADER:
+            return False
+        self._header = None
+        return self._counts(bytes(header if end < 0 else header[:end]))
+
+    def ended(self) -> bool:
+        """Whether it is one, when there is no more of it."""
+        header, self._header = self._header, None
+        return header is not None and self._counts(bytes(header))
+
+    def _counts(self, header: bytes) -> bool:
+        if b"eceived:" not in header.lower():
+            return False
+        fields = _RECEIVED.findall(header)
+        ours = re.compile(
+            rb"\bby[ \t\r\n]+" + re.escape(self._hostname.encode()) + rb"(?![\w.-])", re.IGNORECASE
+        )
+        return len(fields) > MAX_HOPS or sum(1 for each in fields if ours.search(each)) > MAX_OWN_HOPS
+
+
+#: Received fields that a message may have; and those of them that may be ours: one that goes through mailing
+#: lists comes here again for each, and a server that shares our name is taken for us.
+MAX_HOPS: Final = 100
+MAX_OWN_HOPS: Final = 10
+
+#: Octets in which a header is looked for.
+MAX_HEADER: Final = 1 << 18
+
+_RECEIVED: Final = re.compile(rb"\r\nReceived[ \t]*:(?:[^\r]|\r\n[ \t])*", re.IGNORECASE)

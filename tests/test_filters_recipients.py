@@ -15,9 +15,10 @@ from smtpserv.filters.recipients import MOST
 from smtpserv.interfaces import ITransaction, ITransactionProcessor
 from smtpserv.message import Envelope, ForwardPath, ReversePath
 from smtpserv.reply import Reply, Results
+from smtpserv.testing import memory_session
 from smtpserv.testing.memory import RecordingProcessor, make_message, run_now
 from tests.filter_tools import Filter, HeaderFilter, RecipientFilter, Upstream
-from tests.server_tools import CONTENT, Later, Sink, always
+from tests.server_tools import CONTENT, ENVELOPE, HELLO, Later, Sink, always, codes
 
 SESSION = make_message().session
 YES, NO, LATER = Reply(250, "yes"), Reply(550, "no"), Reply(450, "later")
@@ -105,6 +106,45 @@ class RewritingTests(RecipientsCase):
         self.send(transaction)
         assert upstream.envelope is not None
         self.assertEqual([each.address for each in upstream.envelope.forward_paths], ["e@b.example"])
+
+    def test_refused_again(self) -> None:
+        """One who is named twice, and refused the second time, is who he was the first time."""
+        filter = RecipientFilter(b="c")
+        upstream = Upstream(d=NO)
+        transaction = self.open(upstream, filter)
+        self.assertEqual(self.add(transaction, "b"), [250])
+        named = self.named
+        filter._table["b"] = "d"
+        self.assertEqual(self.add(transaction, "b"), [550])
+        self.named = named
+        self.send(transaction)
+        assert upstream.envelope is not None
+        self.assertEqual([each.address for each in upstream.envelope.forward_paths], ["c@b.example"])
+
+    def test_on_the_wire(self) -> None:
+        """The client hears of whom it named, and the message goes to those that the filters made."""
+        processor = RecordingProcessor()
+        filters = [RecipientFilter(b="x y", c=NO, d=[]), HeaderFilter()]
+        session = memory_session(arrange(processor, filters, run_now, 1 << 20))
+        session.say(b"EHLO client.example\r\nMAIL FROM:<a@a.example>\r\n")
+        said = session.say(b"".join(b"RCPT TO:<%c@b.example>\r\n" % name for name in b"bcd") + b"DATA\r\n")
+        self.assertEqual(codes(said), ["250 2.1.5", "550 5.0.0", "250 2.1.5", "354"])
+        self.assertEqual(codes(session.say(CONTENT + b".\r\n")), ["250 2.6.0"])
+        (message,) = processor.messages
+        self.assertEqual([each.local_part for each in message.envelope.forward_paths], ["x", "y"])
+        self.assertEqual(message.content.read(), CONTENT)
+        self.assertIn("recipient=b@b.example recipients=2", session.journal[-1])
+
+    def test_goodbye(self) -> None:
+        """A client that resets, or goes, at any time, ends the processor's transaction once."""
+        for last in (b"RSET\r\n", b"DATA\r\nSubject:", b"DATA\r\n\r\nbody"):
+            upstream = Upstream()
+            filters = [RecipientFilter(b="x"), HeaderFilter()]
+            session = memory_session(arrange(upstream, filters, run_now, 1 << 20))
+            session.say(HELLO + ENVELOPE + last)
+            session.disconnect()
+            ends = upstream.calls[2:] + upstream.sink.calls
+            self.assertEqual(ends, ["begin", "begin", "write", "abort"] if b"body" in last else ["abort"])
 
     def test_filter_refuses(self) -> None:
         """A reply of a filter, or what it raises, is the answer; the processor is not asked."""

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from smtpserv import reply
+from smtpserv.collecting import CollectingProcessor
 from smtpserv.edit import AddField, AddRecipient, ChangeReversePath, Redirect, RemoveRecipient
 from smtpserv.error import Defer, Reject, SMTPError
 from smtpserv.filters.arrangement import arrange
@@ -18,7 +19,6 @@ from smtpserv.header import MAX_HEADER
 from smtpserv.interfaces import IMessageSink, IStreamingProcessor, ITransaction, ITransactionProcessor
 from smtpserv.message import ForwardPath, ReversePath
 from smtpserv.reply import Reply, Results
-from smtpserv.server.content import CollectingProcessor
 from smtpserv.testing import RecordingProcessor, memory_session
 from smtpserv.testing.contract import StreamingProcessorContract
 from smtpserv.testing.memory import make_message, run_now
@@ -315,7 +315,7 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual((upstream.calls[2:], upstream.sink.calls[-1]), (["begin"], "abort"))
 
     def test_fails(self) -> None:
-        """A processor that can't begin, or take what comes, has ended its transaction by that."""
+        """Of a processor that can't write, the sink is aborted; of one that can't begin, the transaction."""
 
         def fail() -> None:
             raise SMTPError(reply.LOCAL_ERROR)
@@ -324,8 +324,15 @@ class TransactionTests(SynchronousTestCase):
             for name in ("begin", "write", "finish"):
                 upstream = Upstream(Sink(**{name: fail}))
                 self.assertIsInstance(self.send(upstream, kind()), SMTPError)
-                self.assertEqual(upstream.calls[2:], ["begin"])
+                self.assertEqual(upstream.calls[2:], ["begin", "abort"] if name == "begin" else ["begin"])
                 self.assertEqual(upstream.sink.calls.count("abort"), name == "write")
+
+    def test_no_sink(self) -> None:
+        """What begins without a sink refuses, and its transaction is aborted."""
+        for answer, expected in ((Reply(550, "no"), Reply(550, "no")), (17, reply.LOCAL_ERROR)):
+            upstream = Upstream(Sink(begin=always(answer)))
+            error = self.send(upstream, HeaderFilter())
+            self.assertEqual((error.reply, upstream.calls[2:]), (expected, ["begin", "abort"]))
 
     def test_refuses_to_open(self) -> None:
         """What is no transaction is for the engine to judge."""

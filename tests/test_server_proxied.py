@@ -15,8 +15,8 @@ from zope.interface import implementer
 
 from smtpserv.server.limits import Limits
 from smtpserv.server.proxied import DEADLINE, ProxiedFactory
-from smtpserv.server.transport import DirectServer
 from smtpserv.testing import RecordingProcessor
+from smtpserv.transport import DirectServer
 from tests.server_tools import DONE, HELLO, TRANSACTION, Policy, Server, Wire, codes
 from tests.test_server_proxy_header import GOOD
 

@@ -30,6 +30,11 @@ class ContentRefused:
     """No more content comes: it is too big or malformed, and its end still to come; or was given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The transaction ended without a message: by RSET, or because its chunks were refused unseen."""
+
+
 class EndOfData(NamedTuple):
     """The mail data ended. Owed a reply.
 
@@ -57,4 +62,5 @@ Event = (
     | Content
     | ContentRefused
     | EndOfData
+    | Reset
 )

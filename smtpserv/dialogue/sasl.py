@@ -35,8 +35,12 @@ class Digest:
 
     def fits(self, password: bytes) -> bool:
         """Whether the digest was made with this password."""
-        made = hmac.new(password, self.challenge, "md5").hexdigest().encode("ascii")
-        return hmac.compare_digest(made, self.digest)
+        return hmac.compare_digest(cram_md5_digest(password, self.challenge), self.digest)
+
+
+def cram_md5_digest(password: bytes, challenge: bytes) -> bytes:
+    """The proof of a password in hexadecimal digits (RFC 2195 section 2)."""
+    return hmac.new(password, challenge, "md5").hexdigest().encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +154,20 @@ def parse_saslname(escaped: str) -> str:
     return escaped and prepared(escaped.replace("=2C", ",").replace("=3D", "="))
 
 
+def saslname(name: str) -> str:
+    """A name with its commas and equals signs escaped (RFC 5801 section 4)."""
+    return name.replace("=", "=3D").replace(",", "=2C")
+
+
 _BAD_ESCAPE: Final = re.compile("=(?!2C|3D)|\0|,")
 
-# RFC 6750 section 2.1: b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
+
+def is_token(text: str) -> bool:
+    """Whether it may stand behind ``Bearer`` (RFC 6750 section 2.1)."""
+    return text.isascii() and re.fullmatch(_B64TOKEN, text.encode("ascii")) is not None
+
+
+# b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
 _B64TOKEN: Final = rb"([A-Za-z0-9._~+/-]+=*)"
 _XOAUTH2: Final = re.compile(rb"user=([^\x01]+)\x01auth=[Bb]earer +" + _B64TOKEN + rb"\x01\x01")
 _BEARER: Final = re.compile(rb"(?:^|\x01)auth=bearer +" + _B64TOKEN + rb"\x01", re.IGNORECASE)

@@ -17,6 +17,20 @@ from smtpserv.dialogue.sasl import SecretOf, authorized, malformed, parse_saslna
 #: Rounds of hashing where nothing else is said; RFC 7677 section 4 wants 4096 at least.
 ITERATIONS: Final = 4096
 
+#: The type of channel binding (RFC 9266).
+TLS_EXPORTER: Final = "p=tls-exporter"
+
+
+def derive_keys(password: str, salt: bytes, iterations: int) -> tuple[bytes, bytes]:
+    """ClientKey and ServerKey of a prepared password. It takes milliseconds: not for the reactor's thread."""
+    salted = pbkdf2_hmac("sha256", password.encode("utf-8"), salt, iterations)
+    return hmac(salted, b"Client Key", "sha256"), hmac(salted, b"Server Key", "sha256")
+
+
+def exclusive_or(left: bytes, right: bytes) -> bytes:
+    """XOR of as many octets."""
+    return bytes(one ^ other for one, other in zip(left, right, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class ScramSecret:
@@ -30,9 +44,8 @@ class ScramSecret:
     @classmethod
     def from_password(cls, password: str, salt: bytes, iterations: int = ITERATIONS) -> "ScramSecret":
         """The secret of a prepared password. It takes milliseconds: not for the reactor's thread."""
-        salted = pbkdf2_hmac("sha256", password.encode("utf-8"), salt, iterations)
-        client_key = hmac(salted, b"Client Key", "sha256")
-        return cls(iterations, salt, sha256(client_key).digest(), hmac(salted, b"Server Key", "sha256"))
+        client_key, server_key = derive_keys(password, salt, iterations)
+        return cls(iterations, salt, sha256(client_key).digest(), server_key)
 
     @classmethod
     def parse(cls, text: str) -> "ScramSecret":
@@ -65,8 +78,9 @@ class ScramSecret:
         return ScramSecret(self.iterations, salt[: len(self.salt)], stored_key, server_key)
 
 
-_BASE64: Final = r"((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)"
-_STORED: Final = re.compile(rf"SCRAM-SHA-256\$([1-9][0-9]{{0,8}}):{_BASE64}\${_BASE64}:{_BASE64}")
+#: ``base64`` of RFC 5802 section 7, a group of its own.
+BASE64: Final = r"((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)"
+_STORED: Final = re.compile(rf"SCRAM-SHA-256\$([1-9][0-9]{{0,8}}):{BASE64}\${BASE64}:{BASE64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +111,7 @@ _CLIENT_FIRST: Final = re.compile(
 )
 
 # client-final-message = "c=" base64 "," "r=" nonce ["," extensions] "," "p=" base64
-_CLIENT_FINAL: Final = re.compile(rf"(c=([^,]+),r=([^,]+)(?:,[A-Za-z]=[^,\0]+)*),p={_BASE64}")
+_CLIENT_FINAL: Final = re.compile(rf"(c=([^,]+),r=([^,]+)(?:,[A-Za-z]=[^,\0]+)*),p={BASE64}")
 
 
 def scram(channel: Channel) -> Steps:
@@ -112,7 +126,7 @@ def scram(channel: Channel) -> Steps:
 def scram_plus(channel: Channel) -> Steps:
     """SCRAM-SHA-256-PLUS: the client proves that it ends the same TLS connection as we (RFC 9266)."""
     first = _parse_client_first((yield b""))
-    if first.flag != "p=tls-exporter" or not channel.binding:
+    if first.flag != TLS_EXPORTER or not channel.binding:
         raise wrong()
     return (yield from _exchange(channel, first, channel.binding))
 
@@ -147,5 +161,5 @@ def _is_proof(secret: ScramSecret, signed: bytes, proof: str) -> bool:
     signature = hmac(secret.stored_key, signed, "sha256")
     if len(octets) != len(signature):
         raise malformed()
-    client_key = bytes(left ^ right for left, right in zip(octets, signature, strict=True))
+    client_key = exclusive_or(octets, signature)
     return compare_digest(sha256(client_key).digest(), secret.stored_key)

@@ -25,7 +25,7 @@ from smtpserv.dialogue.command import (
     parse_command,
     parse_response,
 )
-from smtpserv.dialogue.event import ContentRefused, EndOfData, Event, StartTLS
+from smtpserv.dialogue.event import EndOfData, Event, Reset, StartTLS
 from smtpserv.dialogue.extension import Standing
 from smtpserv.dialogue.framing import LineReader
 from smtpserv.dialogue.manners import Manners
@@ -217,9 +217,9 @@ class ServerDialogue:
         if command.verb in _EVENTFUL:
             self._owed = command
             return self._transaction.data() if command.verb == "DATA" else StartTLS()
-        begun = self._transaction.begun
+        under_way = self._transaction is not _NO_TRANSACTION
         self._answer(command, _OWN_ANSWERS.get(command.verb) or self._terms.closing)
-        return ContentRefused() if begun and self._transaction is _NO_TRANSACTION else None
+        return Reset() if under_way and self._transaction is _NO_TRANSACTION else None
 
     def _next_of_content(self, command: Command, transaction: Transaction) -> Event | None:
         event = transaction.next_event(self._input)
@@ -233,8 +233,8 @@ class ServerDialogue:
         answer = transaction.refusal() or reply.received(command.size)
         if command.last and transaction is self._transaction:
             self._conclude(command, answer)
-        else:
-            self._answer(command, answer)
+            return Reset()
+        self._answer(command, answer)
         return None
 
     def _say_last(self, _: Command, answer: Reply | Results | None) -> None:

@@ -1,6 +1,6 @@
 """The terms on which a server speaks, and what of its extensions a session is offered."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -54,7 +54,7 @@ class Terms:
     :param auth: whether AUTH is.
     :param require_tls: whether there is no mail without TLS.
     :param require_auth: whether there is no mail from a client that has not authenticated.
-    :param honours: keywords of the extensions that the processor honours.
+    :param honours: keywords of the extensions that the processor honours, which may change.
     """
 
     hostname: str = "localhost"
@@ -69,7 +69,7 @@ class Terms:
     auth: bool = False
     require_tls: bool = False
     require_auth: bool = False
-    honours: frozenset[str] = frozenset()
+    honours: Collection[str] = frozenset()
     extensions: tuple[Extension, ...] = EXTENSIONS
 
     @cached_property
@@ -112,16 +112,17 @@ class Terms:
         return Offer(reply.hello(self.hostname))
 
     @cached_property
-    def _offers(self) -> dict[Standing, Offer]:
+    def _offers(self) -> dict[tuple[Standing, frozenset[str]], Offer]:
         return {}
 
     def offer(self, verb: str, standing: Standing) -> Offer:
         """What a hello puts in force: HELO no extension, EHLO and LHLO those that are offered."""
         if verb == "HELO":
             return self.plain_offer
-        if standing not in self._offers:
-            self._offers[standing] = self._make_offer(standing)
-        return self._offers[standing]
+        key = standing, frozenset(self.honours)
+        if key not in self._offers:
+            self._offers[key] = self._make_offer(standing)
+        return self._offers[key]
 
     def _make_offer(self, standing: Standing) -> Offer:
         rows = [row for row in self.extensions if row.offered(self, standing)]

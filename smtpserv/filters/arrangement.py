@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+from smtpserv.collecting import CollectingProcessor, InThread
 from smtpserv.filters.chain import FilteringProcessor
 from smtpserv.filters.recipients import RecipientFilteringProcessor
 from smtpserv.filters.streaming import (
@@ -18,7 +19,6 @@ from smtpserv.interfaces import (
     IStreamingProcessor,
     ITransactionProcessor,
 )
-from smtpserv.server.content import CollectingProcessor, InThread
 
 #: What the engine has use for.
 Arranged = ITransactionProcessor | IStreamingProcessor

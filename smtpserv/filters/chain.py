@@ -8,6 +8,8 @@ from twisted.internet.defer import maybeDeferred
 from zope.interface import implementer
 
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
+from smtpserv.collecting import InThread
 from smtpserv.edit import Edit, ReplaceBody, changed
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import (
@@ -20,9 +22,7 @@ from smtpserv.interfaces import (
 )
 from smtpserv.message import Envelope, ForwardPath, Message
 from smtpserv.reply import Reply, Results
-from smtpserv.server.content import InThread
-from smtpserv.server.inquiry import as_deferred
-from smtpserv.server.reception import misfit, release
+from smtpserv.server.reception import refusal, release
 
 #: Octets of content that are read at once in a thread; what is not larger is read where we are.
 BLOCK: Final = 1 << 19
@@ -114,8 +114,7 @@ async def put(sink: IMessageSink, octets: bytes) -> None:
     """
     said: Any = await answered(sink.write(octets))
     if said is not None:
-        is_failure = isinstance(said, Reply) and said.reply_class in (4, 5)
-        raise SMTPError(said if is_failure else misfit(said, "write"))
+        raise SMTPError(refusal(said, "write"))
 
 
 def told(

@@ -25,7 +25,7 @@ from smtpserv.interfaces import (
 from smtpserv.message import Envelope, ForwardPath, ReversePath, Session
 from smtpserv.reply import Reply, Results
 from smtpserv.server.introduction import verdict
-from smtpserv.server.reception import misfit
+from smtpserv.server.reception import refusal, release
 
 #: Recipients that one may become.
 MOST: Final = 1000
@@ -65,8 +65,7 @@ class RecipientFilteringProcessor:
             for path in paths:
                 decision: Any = await answered(each.filter_recipient(session, reverse_path, path))
                 if isinstance(decision, Reply):
-                    is_failure = decision.reply_class in (4, 5)
-                    return decision if is_failure else misfit(decision, "a filter of recipients")
+                    return refusal(decision, "a filter of recipients")
                 made += [path] if decision is None else Redirect(tuple(decision)).forward_paths
                 if len(made) > MOST:
                     return reply.LIST_TOO_LONG
@@ -131,7 +130,7 @@ class RewritingTransaction:
         made = [self._made.get(path, (path,)) for path in envelope.forward_paths]
         paths = _distinct(chain.from_iterable(made))
         if not paths:
-            self._transaction.abort()
+            release(self._transaction)
             return DroppingSink()
         if paths == envelope.forward_paths:
             return self._transaction.begin(envelope)

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from smtpserv import reply
 from smtpserv.arguments import read_argument
+from smtpserv.collecting import InThread
 from smtpserv.domain import Domains
 from smtpserv.edit import Redirect
 from smtpserv.error import StartError
@@ -20,7 +21,6 @@ from smtpserv.filters.aliases import Aliases, parse_aliases
 from smtpserv.interfaces import IRecipientFilter, Rewriting
 from smtpserv.message import ForwardPath, Parameters, ReversePath, Session
 from smtpserv.reply import Reply
-from smtpserv.server.content import InThread
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore

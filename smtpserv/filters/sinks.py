@@ -5,16 +5,15 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from smtpserv import reply
+from smtpserv.collecting import CollectingSink
 from smtpserv.error import SMTPError
 from smtpserv.filters.chain import answered, put
 from smtpserv.header import MAX_HEADER
 from smtpserv.interfaces import IMessageSink, Outcome
 from smtpserv.message import Content
-from smtpserv.server.content import CollectingSink
 from smtpserv.server.reception import release
 
 #: The empty line behind a header, and the one of a content that has none; as in :mod:`smtpserv.header`.
@@ -33,7 +32,7 @@ class HeaderSink:
     :param give_up: called when there will be no message, maybe more than once, and maybe after ``start``.
     """
 
-    __slots__ = ("_start", "_give_up", "_held", "_looked", "_sink", "_is_aborted")
+    __slots__ = ("_start", "_give_up", "_held", "_looked", "_sink")
 
     def __init__(self, start: Start, give_up: Callable[[], None]) -> None:
         self._start = start
@@ -42,7 +41,6 @@ class HeaderSink:
         #: Octets of it in which no empty line begins.
         self._looked = 0
         self._sink: IMessageSink | None = None
-        self._is_aborted = False
 
     def write(self, octets: bytes) -> Awaitable[None] | None:
         """Hold it, or let it go past.
@@ -69,7 +67,6 @@ class HeaderSink:
 
     def abort(self) -> None:
         """Forget what is held, and release what is begun."""
-        self._is_aborted = True
         self._held = bytearray()
         sink, self._sink = self._sink, None
         self._give_up()
@@ -82,9 +79,6 @@ class HeaderSink:
         held, self._held = bytes(self._held), bytearray()
         try:
             sink, head = await self._start(Content(held[:end]))
-            if self._is_aborted:  # by somebody who could not cancel it
-                release(sink)
-                raise CancelledError
             self._sink = sink
             if octets := head + held[end:]:
                 await put(sink, octets)

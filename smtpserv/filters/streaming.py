@@ -11,6 +11,8 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
+from smtpserv.collecting import CollectingSink, InThread
+from smtpserv.error import SMTPError
 from smtpserv.filters.chain import answered, ask, process, stream, told
 from smtpserv.filters.sinks import DroppingSink, HeaderSink, ToldSink, WholeSink
 from smtpserv.interfaces import (
@@ -24,7 +26,7 @@ from smtpserv.interfaces import (
     Verdict,
 )
 from smtpserv.message import Content, Envelope, ForwardPath, Message, ReversePath, Session
-from smtpserv.server.content import CollectingSink, InThread
+from smtpserv.server.reception import refusal, release
 
 #: Opens a transaction, as :class:`~smtpserv.interfaces.ITransactionProcessor` does.
 Open = Callable[[Session, ReversePath], ITransaction | Awaitable[ITransaction]]
@@ -58,7 +60,7 @@ class MessageFilters:
             if not isinstance(left, Message):
                 transaction.abort()
                 return DroppingSink(left), b""
-            sink = await answered(transaction.begin(left.envelope))
+            sink = await transaction.begin(left.envelope)
             new, original = left.envelope.forward_paths, envelope.forward_paths
             tell = partial(told, new=new, original=original)
             return sink if new == original else ToldSink(sink, tell), left.content.read()
@@ -74,28 +76,35 @@ class MessageFilters:
 
 
 class _Once:
-    """A transaction that is begun or aborted once, however many have a reason to."""
+    """A transaction that gives its sink or is aborted once, however many have a reason to."""
 
     __slots__ = ("_transaction",)
 
     def __init__(self, transaction: ITransaction) -> None:
         self._transaction: ITransaction | None = transaction
 
-    def begin(self, envelope: Envelope) -> IMessageSink | Awaitable[IMessageSink]:
+    async def begin(self, envelope: Envelope) -> IMessageSink:
         """Begin it.
 
-        :raises twisted.internet.defer.CancelledError: when it was aborted.
+        :raises twisted.internet.defer.CancelledError: when it was aborted; a sink that comes then is, too.
+        :raises smtpserv.error.SMTPError: for what is no sink.
         """
-        transaction, self._transaction = self._transaction, None
-        if transaction is None:
+        if self._transaction is None:
             raise CancelledError
-        return transaction.begin(envelope)
+        sink: Any = await answered(self._transaction.begin(envelope))
+        if self._transaction is None:
+            release(sink)
+            raise CancelledError
+        if not IMessageSink.providedBy(sink):
+            raise SMTPError(refusal(sink, "begin"))
+        self._transaction = None
+        return sink
 
     def abort(self) -> None:
-        """Abort it, if it was not begun."""
+        """Abort it, if it has given no sink."""
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
-            transaction.abort()
+            release(transaction)
 
 
 @implementer(ITransactionProcessor)

@@ -7,7 +7,7 @@ from twisted.internet.task import deferLater
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Auth, Foreign, Hello, Mail, Override, Rcpt, Response
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, StartTLS
+from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, Reset, StartTLS
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.message import Session, TLSFacts
 from smtpserv.reply import Reply
@@ -163,6 +163,7 @@ _OF_MESSAGES: Final[Mapping[type[Event], Callable[[Receiver, Any], None]]] = {
     Content: Receiver.content,
     ContentRefused: Receiver.content_refused,
     EndOfData: Receiver.end_of_data,
+    Reset: Receiver.reset,
 }
 _OF_THE_CLIENT: Final[Mapping[type[Event], Callable[[Introduction, Any], None]]] = {
     Hello: Introduction.hello,

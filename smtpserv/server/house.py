@@ -7,7 +7,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IReactorTime
 
 from smtpserv.dialogue.terms import Terms
-from smtpserv.interfaces import IAuthentication, IStreamingProcessor, Verdict
+from smtpserv.interfaces import IAuthentication, IStreamingProcessor, ITransactionProcessor, Verdict
 from smtpserv.message import Session
 from smtpserv.metrics import Counts
 from smtpserv.network import Networks
@@ -26,6 +26,7 @@ _NOBODY: Final = Networks()
 class House:
     """What all sessions of a listener share.
 
+    :param processor: gets the messages.
     :param certificates: what ``startTLS`` takes; None where STARTTLS is not offered.
     :param authentication: None where AUTH is not.
     :param trusted: whose XCLIENT and XFORWARD count.
@@ -37,13 +38,20 @@ class House:
     terms: Terms
     limits: Limits
     panel: Panel
-    processor: IStreamingProcessor
+    processor: ITransactionProcessor | IStreamingProcessor
     journal: Journal
     certificates: Any = None
     authentication: IAuthentication | None = None
     trusted: Networks = _NOBODY
     foreigners: Mapping[str, Foreigner] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
+    #: What the processor is, found out once: one that takes part in transactions, or one that streams.
+    transactions: ITransactionProcessor | None = field(init=False)
+    streaming: IStreamingProcessor | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "transactions", ITransactionProcessor(self.processor, None))
+        object.__setattr__(self, "streaming", IStreamingProcessor(self.processor, None))
 
     def refused(self, session: Session, verb: str | None, code: int, status: str | None) -> None:
         """Put a refusal on record."""

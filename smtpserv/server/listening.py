@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpserv.error import StartError
-from smtpserv.server.transport import make_direct
+from smtpserv.transport import make_direct
 
 _log = Logger()
 

@@ -3,17 +3,17 @@
 from typing import Any, Final
 
 from smtpserv import reply
-from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Mail, Rcpt
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData
+from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Reset
 from smtpserv.dialogue.server import ServerDialogue
+from smtpserv.interfaces import ITransaction
 from smtpserv.message import Envelope, ReversePath
 from smtpserv.reply import Reply, Results
 from smtpserv.server.house import House
 from smtpserv.server.inquiry import Inquiry
 from smtpserv.server.introduction import Introduction, verdict
 from smtpserv.server.limits import Deadlines
-from smtpserv.server.reception import Reception
+from smtpserv.server.reception import Reception, refusal, release
 
 
 class Receiver:
@@ -30,6 +30,7 @@ class Receiver:
         "_inquiry",
         "_deadlines",
         "_reverse_path",
+        "_transaction",
         "_reception",
     )
 
@@ -48,31 +49,65 @@ class Receiver:
         self._inquiry = inquiry
         self._deadlines = deadlines
         self._reverse_path = _NULL
+        #: The processor's part in what MAIL began and DATA has not taken over.
+        self._transaction: ITransaction | None = None
         self._reception = _NONE
 
     def abort(self) -> None:
         """No more comes: the message under way, if there is one, will not be."""
         self._deadlines.data_ended()
         self._reception.abort()
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            release(transaction)
+
+    def reset(self, _: Reset) -> None:
+        """The transaction ended without a message."""
+        self.abort()
 
     def mail(self, event: Mail) -> None:
         """MAIL."""
         self._reverse_path = event.reverse_path
         question = self._house.panel.sender
-        if question is None:
-            self._dialogue.send()
+        if question is not None:
+            self._inquiry.ask(self._checked_sender, question, self._client.session, event.reverse_path)
+        elif self._house.transactions is not None:
+            self._checked_sender(None)
         else:
-            self._inquiry.ask(self._answer, question, self._client.session, event.reverse_path)
+            self._dialogue.send()
+
+    def _checked_sender(self, answered: Any) -> None:
+        answer = verdict(answered)
+        processor = self._house.transactions
+        if processor is None or (answer is not None and not answer.accepted):
+            self._answer(answer)
+        else:
+            self._inquiry.ask(self._opened, processor.open, self._client.session, self._reverse_path)
+
+    def _opened(self, answered: Any) -> None:
+        if ITransaction.providedBy(answered):
+            self._transaction, answered = answered, answered.answer
+            self._answer(answered)
+        else:
+            self._answer(refusal(answered, "open"))
 
     def rcpt(self, event: Rcpt) -> None:
         """RCPT."""
-        question = self._house.panel.recipient
-        if question is None:
-            self._dialogue.send()
+        question, path = self._house.panel.recipient, event.forward_path
+
+        def checked(answered: Any) -> None:
+            answer = verdict(answered)
+            if self._transaction is None or (answer is not None and not answer.accepted):
+                self._answer(answer)
+            else:
+                self._inquiry.ask(self._answer, self._transaction.add_recipient, path)
+
+        if question is not None:
+            self._inquiry.ask(checked, question, self._client.session, self._reverse_path, path)
+        elif self._transaction is not None:
+            checked(None)
         else:
-            self._inquiry.ask(
-                self._answer, question, self._client.session, self._reverse_path, event.forward_path
-            )
+            self._dialogue.send()
 
     def _answer(self, answered: Any) -> None:
         answer = verdict(answered)
@@ -87,11 +122,16 @@ class Receiver:
             f"{self._client.session.id}.{self.messages}", event.reverse_path, event.forward_paths
         )
         self._reception = Reception(envelope, self._house.clock.seconds())
-        self._inquiry.ask(self._begun, self._house.processor.begin, self._client.session, envelope)
+        if self._transaction is not None:
+            self._inquiry.ask(self._begun, self._transaction.begin, envelope)
+        else:
+            assert self._house.streaming is not None, "a processor takes part in transactions or streams"
+            self._inquiry.ask(self._begun, self._house.streaming.begin, self._client.session, envelope)
 
     def _begun(self, answer: Any) -> None:
         refusal = self._reception.begun(answer)
         if refusal is None:
+            self._transaction = None
             self._deadlines.data_begins(self._house.clock.seconds())
         else:
             self._record(self._reception, refusal)
@@ -106,8 +146,6 @@ class Receiver:
 
     def content_refused(self, _: ContentRefused) -> None:
         """No more of it will; what is left of its octets may still come, and not too slowly."""
-        if self._dialogue.state is state.READY:
-            self._deadlines.data_ended()
         self._reception.abort()
 
     def end_of_data(self, event: EndOfData) -> None:

@@ -6,10 +6,10 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from smtpserv import reply
-from smtpserv.interfaces import IMessageSink
+from smtpserv.awaiting import as_deferred
+from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope
 from smtpserv.reply import Reply, Results
-from smtpserv.server.inquiry import as_deferred
 
 _log = Logger()
 
@@ -37,8 +37,7 @@ class Reception:
         if IMessageSink.providedBy(answer):
             self._sink = answer
             return None
-        is_failure = isinstance(answer, Reply) and answer.reply_class in (4, 5)
-        return answer if is_failure else misfit(answer, "begin")
+        return refusal(answer, "begin")
 
     @property
     def sink(self) -> IMessageSink | None:
@@ -53,8 +52,7 @@ class Reception:
     def written(self, answer: Any) -> None:
         """What ``write`` answered: after a refusal nothing more is written."""
         if answer is not None:
-            is_failure = isinstance(answer, Reply) and answer.reply_class in (4, 5)
-            self._refusal = answer if is_failure else misfit(answer, "write")
+            self._refusal = refusal(answer, "write")
             self.abort()
 
     def refusal(self, first: Reply | None) -> Reply | None:
@@ -82,17 +80,23 @@ class Reception:
 
 
 def release(answer: Any) -> None:
-    """Abort what may be a sink; one that fails at it has only itself to blame."""
-    if not IMessageSink.providedBy(answer):
+    """Abort what may be a sink or a transaction; one that fails at it has only itself to blame."""
+    if not (IMessageSink.providedBy(answer) or ITransaction.providedBy(answer)):
         return
     try:
         abort: Any = answer.abort
         aborted = abort()
     except Exception:
-        _log.failure("A sink failed to abort")
+        _log.failure("A processor failed to abort")
         return
     if isinstance(aborted, Awaitable):
-        as_deferred(aborted).addErrback(lambda failure: _log.failure("A sink failed to abort", failure))
+        as_deferred(aborted).addErrback(lambda failure: _log.failure("A processor failed to abort", failure))
+
+
+def refusal(answer: Any, source: str) -> Reply:
+    """What a colleague answered that had to give something else, or to refuse."""
+    is_failure = isinstance(answer, Reply) and answer.reply_class in (4, 5)
+    return answer if is_failure else misfit(answer, source)
 
 
 def checked(answer: Reply) -> Reply:

@@ -10,11 +10,11 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from smtpserv.collecting import CollectingProcessor, InThread
 from smtpserv.dialogue.terms import Terms
 from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor, Outcome
 from smtpserv.message import Content, Envelope, ForwardPath, Message, Peer, ReversePath, Session
 from smtpserv.reply import Reply, parse_replies
-from smtpserv.server.content import CollectingProcessor, InThread
 from smtpserv.server.house import House
 from smtpserv.server.journal import Journal
 from smtpserv.server.limits import Limits

@@ -103,3 +103,44 @@ domains=DOMAIN,...   where names without a domain hold [everywhere]""",
     wants_reactor=True,
     wants_hostname=True,
 )
+
+proxy = ProcessorMaker(
+    name="proxy",
+    help="passes each transaction through to another mail server, live",
+    arguments="""\
+HOST,... or host=HOST,...   servers in order of preference; a path is a Unix socket's [localhost]
+PORT or port=PORT           [25; 465 with tls=implicit]
+tls=none|opportunistic|required|implicit   [opportunistic; required with user=]
+trust-roots=FILE            PEM file of the authorities that are trusted [the machine's]
+certificate=FILE            PEM file of our own certificate and its key
+user=NAME                   who we are to them, and its proof:
+password-file=FILE          its first line is the password
+token-file=FILE             its first line is a bearer token (XOAUTH2, OAUTHBEARER)
+lmtp=yes|no                 whether they speak LMTP [no]
+forward-client=yes|no       tell them who our client is, by XFORWARD or XCLIENT [no]
+x-peer=yes|no               add an X-Peer field, as smtpd did [no]
+connections=N               open at once to one server [100]
+uses=N                      messages of one connection [1000]
+idle=SECONDS                that a connection is kept without use [60]
+connect-timeout=, greeting-timeout=, command-timeout=, data-timeout=, block-timeout=, end-timeout=SECONDS
+                            RFC 5321's [30, 300, 300, 120, 180, 600]""",
+    factory="smtpserv.processors.proxy:make_proxy",
+    wants_reactor=True,
+)
+
+mailman = ProcessorMaker(
+    name="mailman",
+    help="gives mail for GNU Mailman's lists to Mailman, and passes the rest on as proxy does",
+    arguments="""\
+All that proxy takes, but lmtp=, and:
+lmtp=HOST,PORT              Mailman 3's LMTP server [127.0.0.1,8024]
+domains=DOMAIN,...          the lists' domains: who is no list there is nobody, and others are not asked about
+api=URL                     Mailman's REST API is asked which lists there are, and not its LMTP server
+api-user=NAME               [restadmin]
+api-password-file=FILE      its first line is the password
+map=FILE                    or the regex transport map that Mailman writes tells it
+wrapper=PATH                Mailman 2's mail/mailman, in place of all of these
+lists=FOLDER                where Mailman 2 has its lists [lists beside the wrapper's folder]""",
+    factory="smtpserv.processors.mailman:make_mailman",
+    wants_reactor=True,
+)

@@ -13,9 +13,10 @@ from typing import Any, Final
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer, providedBy
 
 _log = Logger()
 
@@ -109,7 +110,7 @@ def _guarded(connection: tcp.Connection, call: Callable[[tcp.Connection], None])
             connection.connectionLost(Failure(error))
 
 
-class DirectServer(tcp.Server):
+class _Direct(tcp.Connection):
     """A TCP connection that writes straight to its socket while nothing is queued.
 
     Twisted queues every write and lets the reactor tell when it may go: two system calls and a turn of the
@@ -170,6 +171,14 @@ class DirectServer(tcp.Server):
         closing.append(self)
 
 
+class DirectServer(_Direct, tcp.Server):
+    """Such a connection that a client made."""
+
+
+class DirectClient(_Direct, tcp.Client):
+    """Such a connection that we made."""
+
+
 def make_direct(port: tcp.Port) -> None:
     """Have a port make such connections from now on."""
     readers = Readers(port.reactor) if hasattr(select, "epoll") else None
@@ -178,3 +187,37 @@ def make_direct(port: tcp.Port) -> None:
         return DirectServer(readers, *facts)
 
     port.transport = connection  # type: ignore[assignment]
+
+
+def direct_reactor(reactor: Any) -> Any:
+    """A reactor whose ``connectTCP`` makes such connections; any endpoint takes it for the one it is given.
+
+    :return: the reactor itself, where it is none of real sockets.
+    """
+    return _DirectReactor(reactor) if isinstance(reactor, PosixReactorBase) else reactor
+
+
+class _DirectReactor:
+    def __init__(self, reactor: Any) -> None:
+        self._reactor: Final = reactor
+        self._readers: Final = Readers(reactor) if hasattr(select, "epoll") else None
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> tcp.Connector:
+        """As the reactor's own."""
+        connector = _DirectConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.readers = self._readers
+        connector.connect()
+        return connector
+
+
+class _DirectConnector(tcp.Connector):
+    readers: Readers | None = None
+
+    def _makeTransport(self) -> DirectClient:
+        return DirectClient(self.readers, self.host, self.port, self.bindAddress, self, self.reactor)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from smtpserv.server.transport import AT_ONCE, DirectServer, Readers, make_direct
+from smtpserv.transport import AT_ONCE, DirectServer, Readers, make_direct
 
 
 class Socket:

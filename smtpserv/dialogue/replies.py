@@ -1,0 +1,78 @@
+"""What a server says, cut into replies. Whatever way the network splits it, what comes out is the same."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from smtpserv.reply import Reply, sayable
+
+#: Octets of the longest line that is borne, and of the longest reply; RFC 5321 section 4.5.3.1.5 has lines
+#: of 512, and no limit on their number.
+MAX_LINE: Final = 4096
+MAX_REPLY: Final = 65536
+
+_LINE: Final = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?", re.DOTALL)
+_STATUS: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)")
+
+
+class MalformedReply(ValueError):
+    """What a server sent is no reply, or none to what it was told; nobody knows where the next one begins."""
+
+
+class ReplyReader:
+    """Cuts replies, which end in CRLF and in nothing else; buffers what is not complete."""
+
+    __slots__ = ("_buffer", "_lines", "_size")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        #: The lines of a reply that goes on.
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def receive(self, octets: bytes) -> None:
+        """Append what the network brought."""
+        self._buffer = self._buffer + octets if self._buffer else octets
+
+    def next_reply(self) -> Reply | None:
+        """The next reply; None when it is not complete. What could not be said in our own is escaped.
+
+        :raises MalformedReply: for a line that is none, a code that changes within a reply (RFC 5321 section
+            4.2.1), and a reply without an end.
+        """
+        while (end := self._buffer.find(b"\r\n", 0, MAX_LINE)) >= 0:
+            line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+            if line[3:4] != b"-":
+                lines, self._lines, self._size = [*self._lines, line], [], 0
+                return _single(line) if len(lines) == 1 else _reply(lines)
+            self._lines.append(line)
+            self._size += len(line)
+            if line[:3] != self._lines[0][:3] or self._size > MAX_REPLY:
+                raise MalformedReply("a reply that does not end as it began")
+        if len(self._buffer) >= MAX_LINE:
+            raise MalformedReply("a line without an end")
+        return None
+
+
+@lru_cache(256)
+def _single(line: bytes) -> Reply:
+    return _reply([line])
+
+
+def _reply(lines: list[bytes]) -> Reply:
+    """One reply. A status counts if all lines have it; of one of another class only the text is kept."""
+    matches = [_LINE.fullmatch(line) for line in lines]
+    codes = {match[1] for match in matches if match}
+    if len(codes) != 1 or None in matches:
+        raise MalformedReply("not a reply line")
+    code = int(codes.pop())
+    texts = [(match[3] or b"").decode("utf-8", "replace") for match in matches if match]
+    statuses = {found[1] if (found := _STATUS.match(text)) else "" for text in texts}
+    status = statuses.pop() if len(statuses) == 1 else ""
+    if not status or int(status[0]) != code // 100:
+        status = ""
+    texts = [text[len(status) + 1 :] if status else text for text in texts]
+    return Reply(code, "\n".join([sayable(text) for text in texts]), status)

@@ -1,0 +1,127 @@
+"""The ``proxy`` processor: passes every transaction through to another mail server, live.
+
+The server behind us is asked at each stage before the client is answered, and its answer is ours. Nothing is
+kept, so nothing can be lost: until the server has taken a message, the client has it.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from smtpserv import reply
+from smtpserv.error import SMTPError
+from smtpserv.interfaces import (
+    IExtensionSupport,
+    IRelayingProcessor,
+    ISessionPolicy,
+    ITransactionProcessor,
+)
+from smtpserv.message import Envelope, ReversePath, Session
+from smtpserv.relay.making import make_route, yes
+from smtpserv.relay.passage import Manner, Passage, open_passage
+from smtpserv.relay.route import Route
+from smtpserv.reply import Reply
+from smtpserv.trace import fold, received_field
+
+#: The extensions that are passed on where every server of the route offers them.
+PASSED_ON: Final = ("DSN", "BINARYMIME", "REQUIRETLS", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY")
+
+
+@implementer(ITransactionProcessor, IRelayingProcessor, IExtensionSupport, ISessionPolicy)
+class ProxyProcessor(Service):
+    """Relays to the servers of a route.
+
+    :param clock: tells the time, in seconds since 1970.
+    :param forward_client: whether the server is told who our client is, if it wants to hear that.
+    :param x_peer: whether an X-Peer field tells it, as smtpd did.
+    :param is_final: whether messages have arrived there, and take one recipient at a time.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        route: Route,
+        forward_client: bool = False,
+        x_peer: bool = False,
+        is_final: bool = False,
+    ) -> None:
+        self.honours: Final = Honoured(route)
+        self._clock: Final = clock
+        self._route: Final = route
+        self._forward_client: Final = forward_client
+        self._x_peer: Final = x_peer
+        self._is_final: Final = is_final
+
+    def startService(self) -> None:
+        """Find out what the servers offer."""
+        super().startService()
+        Deferred.fromCoroutine(self._route.take()).addCallbacks(lambda lent: lent.give_back(), _heard_later)
+
+    def stopService(self) -> None:
+        """Let the connections go."""
+        super().stopService()
+        self._route.close()
+
+    def connect(self, session: Session) -> Reply | None:
+        """Refuse ourselves: the server behind us would be this one."""
+        return reply.MAIL_LOOP if self._route.comes_from(session.peer) else None
+
+    def hello(self, session: Session) -> Reply | None:
+        """The same, once the connection is surely known at its other end."""
+        return self.connect(session)
+
+    async def open(self, session: Session, reverse_path: ReversePath) -> Passage:
+        """MAIL: answered as the server behind us answers it."""
+        self._route.call_us(session.hostname)
+        manner = Manner(
+            trace=lambda envelope: self._fields(session, envelope),
+            hostname=session.hostname,
+            forward_client=self._forward_client,
+            one_recipient=self._is_final or (self._route.is_lmtp and session.greeting_verb != "LHLO"),
+            is_final=self._is_final,
+        )
+        return await open_passage(self._route, session, reverse_path, manner)
+
+    def _fields(self, session: Session, envelope: Envelope) -> bytes:
+        """What goes on top of a message."""
+        now = datetime.fromtimestamp(self._clock.seconds(), UTC)
+        field = received_field(session, envelope, session.hostname, now)
+        return field + fold(["X-Peer:", session.peer.host]).encode() if self._x_peer else field
+
+
+class Honoured:
+    """The extensions that are honoured now: those that the servers were last seen to offer."""
+
+    def __init__(self, route: Route) -> None:
+        self._route: Final = route
+
+    def __iter__(self) -> Iterator[str]:
+        offers = self._route.offers
+        return (keyword for keyword in PASSED_ON if keyword in offers)
+
+    def __contains__(self, keyword: object) -> bool:
+        return keyword in PASSED_ON and keyword in self._route.offers
+
+    def __len__(self) -> int:
+        return len(list(self))
+
+
+def make_proxy(
+    reactor: Any, *where: str, forward_client: str = "no", x_peer: str = "no", **named: str
+) -> ProxyProcessor:
+    """The processor of ``--processor=proxy:HOST:PORT``.
+
+    :param named: as :func:`smtpserv.relay.making.make_route` takes them.
+    :raises StartError: for what is wrong with them.
+    """
+    route = make_route(reactor, *where, **named)
+    return ProxyProcessor(reactor, route, yes("forward_client", forward_client), yes("x_peer", x_peer))
+
+
+def _heard_later(failure: Any) -> None:
+    """The pool has said so; who wants to send mail finds out whether it still is."""
+    failure.trap(SMTPError)

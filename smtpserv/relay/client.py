@@ -1,0 +1,318 @@
+"""One connection to another mail server: commands in, Deferreds of their answers out."""
+
+from collections import deque
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from smtpserv import reply
+from smtpserv.dialogue import state
+from smtpserv.dialogue.client import UNASKED, ClientDialogue
+from smtpserv.dialogue.command import Command, Hello, Plain
+from smtpserv.dialogue.replies import MalformedReply
+from smtpserv.error import SMTPError
+from smtpserv.message import Peer, TLSFacts
+from smtpserv.relay.patience import Patience
+from smtpserv.reply import Reply, Results
+
+_RSET: Final = Plain("RSET")
+_QUIT: Final = Plain("QUIT")
+
+
+#: Octets of mail data that are sent at once; a small message goes out in one piece with its end.
+WORTH_SENDING: Final = 16384
+
+#: Where part of the content went out: there is no way back but to cut the connection.
+_WITH_CONTENT: Final = frozenset({state.DATA, state.BDAT})
+
+
+class UpstreamFailed(SMTPError):
+    """A mail server behind us did not do its part; the reply is what a client hears of it.
+
+    :param why: for the log.
+    """
+
+    def __init__(self, answer: Reply, why: object = "") -> None:
+        super().__init__(answer)
+        self.why: Final = str(why) or answer.text
+
+
+def passed_on(answer: Reply) -> Reply:
+    """A server's reply as a client of ours may hear it: with a status, and without closing our session."""
+    code, status = (451, answer.status) if answer.code == 421 else (answer.code, answer.status)
+    if code == answer.code and status:
+        return answer
+    return Reply(code, answer.text, status or None)
+
+
+class GivenUp(UpstreamFailed):
+    """Whoever waited does so no more: it is no fault of the server's."""
+
+
+class HasSeconds(Protocol):
+    """A clock."""
+
+    def seconds(self) -> float:
+        """The time."""
+
+
+@implementer(IPushProducer, IHandshakeListener)
+class SMTPClient(TwistedProtocol):
+    """One connection. When it ends, every question fails with :class:`UpstreamFailed`.
+
+    Cancelling a question cuts the connection: nobody would know what the next answer belongs to.
+
+    :param clock: only read; :meth:`sweep` is to be called every second or so.
+    :param lmtp: whether the server speaks LMTP.
+    """
+
+    #: Any stream transport of Twisted; None when the connection is gone.
+    transport: Any = None
+
+    def __init__(self, clock: HasSeconds, patience: Patience, lmtp: bool = False) -> None:
+        self.dialogue: Final = ClientDialogue(lmtp)
+        #: What protects the connection, once hands are shaken.
+        self.tls: TLSFacts | None = None
+        #: Our end of it, as the server sees it.
+        self.local: Peer | None = None
+        #: Called once, when the connection is gone.
+        self.when_gone: Deferred[None] = Deferred()
+        self._clock: Final = clock
+        self._patience: Final = patience
+        #: A Deferred for each command that is not answered; the greeting is the first.
+        self._questions: Final[deque[Deferred[Any]]] = deque()
+        self._greeting: Final[Deferred[Reply]] = self._question()
+        self._hello: Hello | None = None
+        self._shaking: Deferred[None] | None = None
+        #: Since when an answer is waited for, or the server takes no more octets.
+        self._waiting_since = clock.seconds()
+        self._congested = False
+        self._room: Deferred[None] | None = None
+        #: Octets of mail data that wait for more, or for its end.
+        self._unsent = 0
+        #: Why the connection is of no use any more.
+        self._fate: UpstreamFailed | None = None
+        #: What the server said before the content had ended: its answer, whatever follows.
+        self._verdict: UpstreamFailed | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may be asked anything."""
+        return self._fate is None and not self.dialogue.state.is_deaf
+
+    def say_hello(self, hello: Hello | None = None) -> "Deferred[Reply]":
+        """Say EHLO or LHLO; or say it again."""
+        self._hello = hello or self._hello
+        assert self._hello is not None, "it was said before"
+        return self.ask(self._hello)
+
+    def greeted(self) -> "Deferred[Reply]":
+        """The greeting."""
+        return self._greeting
+
+    def ask(self, command: Command) -> "Deferred[Any]":
+        """Say a command.
+
+        :return: a Deferred of its answer, a Reply.
+        :raises UpstreamFailed: when the connection is gone.
+        :raises ValueError: for what can't be said, or not now.
+        """
+        if self._fate is not None:
+            raise self._fate
+        if not self._questions:
+            self._waiting_since = self._clock.seconds()
+        self.dialogue.say(command)
+        question = self._question()
+        self._flush()
+        return question
+
+    def write(self, content: bytes) -> "Deferred[None] | None":
+        """Send mail data.
+
+        :return: None for more at once, or a Deferred that fires when there is room for more.
+        :raises SMTPError: with what the server said before its time, or when the connection is gone.
+        """
+        self._see_whether_it_is_wanted()
+        self.dialogue.write(content)
+        self._unsent += len(content)
+        if self._unsent >= WORTH_SENDING:
+            self._unsent = 0
+            self._flush()
+        return self._wait_for_room() if self._congested else None
+
+    def end(self) -> "Deferred[Reply | Results]":
+        """Send the end of mail data, and wait for the server's verdict.
+
+        :raises SMTPError: as :meth:`write`.
+        """
+        self._see_whether_it_is_wanted()
+        self.dialogue.end()
+        self._unsent = 0
+        self._waiting_since = self._clock.seconds()
+        question = self._question()
+        self._flush()
+        return question
+
+    def write_chunk(self, octets: bytes, last: bool = False) -> "Deferred[Reply | Results]":
+        """Send a chunk of content by BDAT, and wait for its answer.
+
+        :raises SMTPError: as :meth:`write`.
+        """
+        self._see_whether_it_is_wanted()
+        self.dialogue.write_chunk(octets, last)
+        self._waiting_since = self._clock.seconds()
+        question = self._question()
+        self._flush()
+        return question
+
+    def secure(self, connection_creator: Any) -> "Deferred[None]":
+        """Shake hands, after STARTTLS was accepted.
+
+        :param connection_creator: what ``startTLS`` takes.
+        """
+        self._shaking = Deferred(lambda _: self.abort())
+        self._waiting_since = self._clock.seconds()
+        self.transport.startTLS(connection_creator)
+        return self._shaking
+
+    def reset(self) -> None:
+        """Give up the transaction, if one is open; who asks next is answered behind it."""
+        if not self.is_usable or self.dialogue.state in _WITH_CONTENT:
+            self.abort()
+        elif self.dialogue.state is not state.READY:
+            self.ask(_RSET).addCallbacks(self._see_whether_it_did, _ignored)
+
+    def quit(self) -> None:
+        """Say goodbye, and close."""
+        if self.is_usable and self.dialogue.state not in _WITH_CONTENT:
+            self.ask(_QUIT).addErrback(_ignored).addBoth(lambda _: self._close())
+        else:
+            self.abort()
+
+    def abort(self, why: UpstreamFailed | None = None) -> None:
+        """Cut the connection: what was not complete will not be delivered."""
+        self._fail(why or GivenUp(reply.UPSTREAM_LOST, "given up"))
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def sweep(self, now: float) -> None:
+        """End what lasts too long."""
+        if self._questions or self._room or self._shaking:
+            awaited = self.dialogue.awaited
+            patience = self._patience.of(
+                "" if self._room or self._shaking or awaited is None else awaited.verb
+            )
+            if now - self._waiting_since >= patience:
+                self.abort(UpstreamFailed(reply.UPSTREAM_SLOW))
+
+    def connectionMade(self) -> None:
+        """Wait for the greeting; under TLS, hands are shaken first."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+            address = self.transport.getHost()
+            self.local = Peer(address.host, address.port)
+        self.transport.registerProducer(self, True)
+        self._waiting_since = self._clock.seconds()
+
+    def handshakeCompleted(self) -> None:
+        """Hands are shaken: at the connection's begin, or after STARTTLS."""
+        from smtpserv.tls import tls_facts  # needs pyOpenSSL, which is there where hands are shaken
+
+        self.tls = TLSFacts(**tls_facts(self.transport.getHandle()))
+        shaking, self._shaking = self._shaking, None
+        if shaking is not None:
+            self.dialogue.secured()
+            shaking.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand out the answers."""
+        self.dialogue.receive(data)
+        try:
+            while (answer := self.dialogue.next_answer()) is not None:
+                self._waiting_since = self._clock.seconds()
+                if answer.command is UNASKED:
+                    assert isinstance(answer.reply, Reply), "what is said unasked is of nobody"
+                    self._verdict = UpstreamFailed(passed_on(answer.reply))
+                    break
+                self._questions.popleft().callback(answer.reply)
+        except MalformedReply as error:
+            self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, error))
+        self._flush()
+        if self.dialogue.state is state.CLOSED:
+            self._close()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Whoever waits hears of it."""
+        value = reason.value if reason is not None else None
+        kind = reply.UPSTREAM_INSECURE if self._is_shaking else reply.UPSTREAM_LOST
+        self.transport = None
+        self._fail(UpstreamFailed(kind, value or ""))
+        self.when_gone.callback(None)
+
+    def pauseProducing(self) -> None:
+        """The server takes no more for now."""
+        self._congested = True
+        self._waiting_since = self._clock.seconds()
+
+    def resumeProducing(self) -> None:
+        """It takes more."""
+        self._congested = False
+        room, self._room = self._room, None
+        if room is not None:
+            self._waiting_since = self._clock.seconds()
+            room.callback(None)
+
+    def stopProducing(self) -> None:
+        """The transport is closing; ``connectionLost`` does what there is to do."""
+
+    @property
+    def _is_shaking(self) -> bool:
+        return self._shaking is not None or (ISSLTransport.providedBy(self.transport) and self.tls is None)
+
+    def _question(self) -> "Deferred[Any]":
+        question: Deferred[Any] = Deferred(lambda _: self.abort())
+        self._questions.append(question)
+        return question
+
+    def _wait_for_room(self) -> "Deferred[None]":
+        self._room = Deferred(lambda _: self.abort())
+        return self._room
+
+    def _see_whether_it_is_wanted(self) -> None:
+        if self._fate is not None:
+            raise self._fate
+
+    def _flush(self) -> None:
+        output = self.dialogue.take_output()
+        if output and self.transport is not None:
+            self.transport.write(output)
+
+    def _see_whether_it_did(self, answer: Reply) -> None:
+        if not answer.accepted:
+            self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, f"RSET was refused: {answer}"))
+
+    def _close(self) -> None:
+        self._fail(self._verdict or UpstreamFailed(reply.UPSTREAM_LOST, "closed"))
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def _fail(self, fate: UpstreamFailed) -> None:
+        """It is over; who waits is told, in the order of the questions."""
+        if self._fate is not None:
+            return
+        self._fate = fate
+        self.dialogue.close()
+        waiting = [*self._questions, self._shaking, self._room]
+        self._questions.clear()
+        self._shaking = self._room = None
+        for each in waiting:
+            if each is not None and not each.called:
+                each.errback(Failure(fate))
+
+
+def _ignored(_: Failure) -> None:
+    """The connection is gone, and whoever uses it next finds that out."""

@@ -1,0 +1,268 @@
+"""One mail transaction of a client, passed through: each stage asked at another server, and answered here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from smtpserv import reply
+from smtpserv.dialogue.command import Mail, Plain, Rcpt
+from smtpserv.error import SMTPError
+from smtpserv.escape import escape_controls
+from smtpserv.interfaces import IMessageSink, ITransaction
+from smtpserv.message import Envelope, ForwardPath, ReversePath, Session
+from smtpserv.relay.client import GivenUp, UpstreamFailed, passed_on
+from smtpserv.relay.forwarding import introduction
+from smtpserv.relay.parameters import pass_recipient, pass_sender
+from smtpserv.relay.route import Lent, Route
+from smtpserv.reply import Reply, Results
+from smtpserv.trace import LoopWatch
+
+_log = Logger()
+
+_DATA: Final = Plain("DATA")
+_RSET: Final = Plain("RSET")
+
+#: Octets that our fields may add to a message, for its SIZE.
+_TRACE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How messages are passed through.
+
+    :param trace: makes the fields that go on top of a message.
+    :param hostname: our own name, by which a message that goes in circles is known.
+    :param forward_client: whether the server is told who our client is, if it wants to hear that.
+    :param one_recipient: whether a transaction has one recipient only.
+    :param is_final: whether messages have arrived where they are passed to.
+    """
+
+    trace: Callable[[Envelope], bytes]
+    hostname: str
+    forward_client: bool = False
+    one_recipient: bool = False
+    is_final: bool = False
+
+
+async def open_passage(
+    route: Route, session: Session, reverse_path: ReversePath, manner: Manner
+) -> "Passage":
+    """MAIL: passed on, and accepted.
+
+    :raises SMTPError: with the server's refusal, or what a client hears when there is no answer.
+    """
+    passage = Passage(await route.take(), session, reverse_path, manner)
+    if not passage.is_of_kept_connection:
+        await passage.begin_transaction(reverse_path)
+        return passage
+    try:
+        await passage.begin_transaction(reverse_path)
+    except GivenUp:
+        raise
+    except SMTPError as error:
+        if passage.is_usable:
+            raise
+        _log.debug("a connection had been kept too long: {error!s}", error=error)
+        passage = Passage(await route.take(fresh=True), session, reverse_path, manner)
+        await passage.begin_transaction(reverse_path)
+    return passage
+
+
+@implementer(ITransaction)
+class Passage:
+    """The transaction, as far as the envelope goes.
+
+    :param lent: given back when it is over, whatever becomes of it.
+    """
+
+    __slots__ = ("answer", "_lent", "_client", "_session", "_reverse_path", "_accepted", "_manner")
+
+    def __init__(self, lent: Lent, session: Session, reverse_path: ReversePath, manner: Manner) -> None:
+        #: What MAIL was answered.
+        self.answer: Reply | None = None
+        self._lent = lent
+        self._client = lent.client
+        self._session = session
+        self._reverse_path = reverse_path
+        self._accepted: list[ForwardPath] = []
+        self._manner = manner
+
+    @property
+    def is_of_kept_connection(self) -> bool:
+        """Whether the connection had been kept from another transaction."""
+        return self._lent.is_reused
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the connection still is."""
+        return self._client.is_usable
+
+    async def begin_transaction(self, reverse_path: ReversePath) -> None:
+        """Say MAIL; if it is not accepted, it is over.
+
+        :raises SMTPError: with the answer.
+        """
+        client = self._client
+        try:
+            path = pass_sender(reverse_path, client.dialogue.offers, _TRACE, self._manner.is_final)
+            if self._manner.forward_client:
+                await self._introduce()
+            answer: Reply = await client.ask(Mail(path))
+            if not answer.accepted:
+                raise SMTPError(passed_on(answer))
+        except BaseException:
+            self.abort()
+            raise
+        self.answer = passed_on(answer)
+        self._reverse_path, self._accepted = reverse_path, []
+
+    async def add_recipient(self, forward_path: ForwardPath) -> Reply:
+        """RCPT: passed on."""
+        if self._manner.one_recipient and self._accepted:
+            return reply.ONE_AT_A_TIME
+        return passed_on(await self._ask_recipient(forward_path))
+
+    async def begin(self, envelope: Envelope) -> "Flow | ChunkFlow":
+        """DATA: passed on; or begin with chunks, where the content can't go otherwise."""
+        if envelope.reverse_path != self._reverse_path or list(envelope.forward_paths) != self._accepted:
+            await self._begin_again(envelope)
+        if self._lent.is_back:
+            raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
+        head = self._manner.trace(envelope)
+        watch = LoopWatch(self._manner.hostname)
+        if envelope.body == "BINARYMIME":
+            return ChunkFlow(self._lent, head, watch, envelope.id)
+        answer: Reply = await self._client.ask(_DATA)
+        if answer.reply_class != 3:
+            raise SMTPError(passed_on(answer))
+        return Flow(self._lent, head, watch, envelope.id)
+
+    def abort(self) -> None:
+        """Reset it, and give the connection back."""
+        self._lent.give_back()
+
+    async def _introduce(self) -> None:
+        """Say who our client is; whatever the server thinks of it, the mail goes on."""
+        client = self._client
+        said = introduction(self._session, client.dialogue.offers)
+        if said is not None:
+            answer: Reply = await client.ask(said)
+            if said.verb == "XCLIENT" and answer.accepted:
+                await client.say_hello()
+
+    async def _begin_again(self, envelope: Envelope) -> None:
+        """Filters made the envelope another than was asked about: ask about that one."""
+        if self._accepted:
+            await self._client.ask(_RSET)
+        await self.begin_transaction(envelope.reverse_path)
+        try:
+            answers = [await self._ask_recipient(path) for path in envelope.forward_paths]
+            worst = Results(answers).combined()
+            if not worst.accepted:
+                raise SMTPError(passed_on(worst))
+        except BaseException:
+            self.abort()
+            raise
+
+    async def _ask_recipient(self, path: ForwardPath) -> Reply:
+        if self._lent.is_back:
+            raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
+        passed = pass_recipient(path, self._client.dialogue.offers, self._manner.is_final)
+        answer: Reply = await self._client.ask(Rcpt(passed))
+        if answer.accepted:
+            self._accepted.append(path)
+        return answer
+
+
+class _Sink:
+    """The content on its way.
+
+    :param lent: given back when it is through.
+    :param head: goes before it.
+    :param name: names the message in the log.
+    """
+
+    def __init__(self, lent: Lent, head: bytes, watch: LoopWatch, name: str) -> None:
+        self._lent: Final = lent
+        self._client: Final = lent.client
+        self._head = head
+        self._watch: Final = watch
+        self._name: Final = name
+
+    def abort(self) -> None:
+        """Cut the connection, so that nobody delivers what is not complete."""
+        self._client.abort()
+        self._lent.give_back()
+
+    def _checked(self, octets: bytes) -> bytes:
+        """What is to be sent for the next octets.
+
+        :raises SMTPError: for a message that goes in circles.
+        """
+        if self._watch.is_loop(octets):
+            raise SMTPError(reply.MAIL_LOOP)
+        if self._head:
+            octets, self._head = self._head + octets, b""
+        return octets
+
+    async def finish(self) -> Reply | Results:
+        """The end: the server's verdict is ours. Until it is known, nobody knows."""
+        try:
+            if self._watch.ended():
+                self._client.abort()
+                raise SMTPError(reply.MAIL_LOOP)
+            verdict = self._end(self._checked(b""))
+            try:
+                return all_passed_on(await verdict)
+            except UpstreamFailed as error:
+                why = escape_controls(error.why)
+                _log.error("{id} is in doubt, it may come twice: {why}", id=self._name, why=why)
+                raise
+        finally:
+            self._lent.give_back()
+
+    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+        """Send what is left, and the end."""
+        raise NotImplementedError
+
+
+@implementer(IMessageSink)
+class Flow(_Sink):
+    """Mail data, by DATA."""
+
+    def write(self, octets: bytes) -> "Deferred[None] | None":
+        """Send it on; a Deferred while the server takes no more."""
+        return self._client.write(self._checked(octets))
+
+    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+        if rest:
+            self._client.write(rest)
+        return self._client.end()
+
+
+@implementer(IMessageSink)
+class ChunkFlow(_Sink):
+    """Content that DATA could not carry, by BDAT (RFC 3030)."""
+
+    def write(self, octets: bytes) -> "Deferred[None]":
+        """Send it on; a Deferred until the server has it."""
+        return self._client.write_chunk(self._checked(octets)).addCallback(_see_whether_it_came)
+
+    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+        return self._client.write_chunk(rest, last=True)
+
+
+def all_passed_on(answer: Reply | Results) -> Reply | Results:
+    """What is said at the end of a message, as a client of ours may hear it."""
+    if isinstance(answer, Results):
+        return Results([passed_on(each) for each in answer.replies])
+    return passed_on(answer)
+
+
+def _see_whether_it_came(answer: Reply | Results) -> None:
+    if isinstance(answer, Reply) and not answer.accepted:
+        raise SMTPError(passed_on(answer))

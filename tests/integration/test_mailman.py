@@ -1,0 +1,110 @@
+"""What is said of lists agrees with GNU Mailman, and goes on while it is away."""
+
+from functools import partial
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from smtpserv.mailman.directory import DirectoryAway, IListDirectory
+from smtpserv.mailman.rest import Login, RestDirectory, make_client, make_rest_directory
+from smtpserv.mailman.transport_map import TransportMap
+from tests.integration.mailman import PASSWORD, USER, Mailman, MailmanCase
+
+DOMAIN = "lists.example.test"
+
+#: Lists, and what is asked about them.
+LISTS = [f"{name}@{DOMAIN}" for name in ("ant", "ant-farm-talk", "ant-owner", "b.e_e")]
+SUBADDRESSES = ("bounces", "confirm", "join", "leave", "owner", "request", "subscribe", "unsubscribe")
+LOCAL_PARTS = [
+    *("ant", "ANT", "ant-farm-talk", "ant-farm-talk-owner", "ant-owner", "ant-owner-owner", "b.e_e-join"),
+    *[f"ant-{each}" for each in SUBADDRESSES],
+    *(
+        "ant-bounces+user=host.example",
+        "Ant-Confirm+T0kenX",
+        "ant-bounces+0aB-owner",
+        "ant+tag",
+        "ant-owner+x",
+    ),
+    *(
+        "bee",
+        "ant-foo",
+        "ant-admin",
+        "ant-farm",
+        "ant-farm-owner",
+        "bxe_e",
+        "-owner",
+        "owner",
+        "ant-",
+        "postmaster",
+    ),
+]
+MAILBOXES = [
+    *[f"{local_part}@{DOMAIN}" for local_part in LOCAL_PARTS],
+    *(f"ant@{DOMAIN.upper()}", "ant@example.net", "ant@alias.example.test", f"{LISTS[0]}.example"),
+]
+
+
+class DirectoryTests(MailmanCase, TestCase):
+    """The directories beside Mailman's own answers."""
+
+    timeout = 300
+
+    async def assert_agrees(self, directory: Any, mailman: Mailman, *mailboxes: str) -> None:
+        """What is known here is what Mailman's LMTP server takes."""
+        takes = dict(zip(mailboxes, mailman.takes(*mailboxes), strict=True))
+        self.assertEqual({each: await directory.knows(each) for each in mailboxes}, takes)
+        self.assertEqual(set(takes.values()), {True, False})
+
+    async def test_rest(self) -> None:
+        """By REST; when Mailman has stopped, what is known stands, and what is not known is 451."""
+        mailman = self.mailman()
+        mailman.add_domain(DOMAIN, alias_domain="alias.example.test")
+        for address in LISTS:
+            mailman.add_list(address)
+        login = Login(USER, PASSWORD)
+        await self.assert_agrees(make_rest_directory(reactor, mailman.api, login), mailman, *MAILBOXES)
+        clock = Clock()
+        directory = RestDirectory(make_client(reactor), mailman.api, login, clock)
+        self.assertIs(await directory.knows(LISTS[0]), True)
+        self.assertIs(await directory.knows(f"bee@{DOMAIN}"), False)
+        wrong = RestDirectory(make_client(reactor), mailman.api, Login(USER, "guess"), clock)
+        await self.assert_away(wrong, LISTS[0])
+        mailman.stop()
+        clock.advance(3000)
+        self.assertIs(await directory.knows(LISTS[0]), True)
+        self.assertIs(await directory.knows(f"bee@{DOMAIN}"), False)
+        await self.assert_away(directory, LISTS[1])
+        mailman.start()
+        mailman.wait_until_ready()
+        mailman.add_list(f"bee@{DOMAIN}")
+        clock.advance(30)
+        self.assertIs(await directory.knows(f"bee@{DOMAIN}"), True)
+        self.assertIs(await directory.knows(LISTS[1]), True)
+
+    async def assert_away(self, directory: IListDirectory, mailbox: str) -> None:
+        """It can't tell."""
+        try:
+            known = await directory.knows(mailbox)
+        except DirectoryAway:
+            return
+        self.fail(f"{mailbox} is {'' if known else 'not '}known")
+
+    async def test_transport_map(self) -> None:
+        """By the map that Mailman writes, while lists and alias domains come and go; and when it is away."""
+        mailman = self.mailman(with_map=True)
+        mailman.add_domain(DOMAIN)
+        mailman.add_list(LISTS[0])
+        directory = TransportMap(str(mailman.map), partial(deferToThread))
+        await self.assert_agrees(directory, mailman, LISTS[0], LISTS[1])
+        for address in LISTS[1:]:
+            mailman.add_list(address)
+        await self.assert_agrees(directory, mailman, *MAILBOXES)
+        mailman.rest(f"domains/{DOMAIN}", "PATCH", alias_domain="alias.example.test")
+        mailman.delete_list(LISTS[1])
+        await self.assert_agrees(directory, mailman, *MAILBOXES)
+        mailman.stop()
+        self.assertIs(await directory.knows(LISTS[0]), True)
+        self.assertIs(await directory.knows(LISTS[1]), False)

@@ -1,0 +1,303 @@
+"""Mailman 2's wrapper: its command line, its exit codes, and what becomes of it."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpserv import reply
+from smtpserv.error import StartError
+from smtpserv.mailman.address import ListAddress
+from smtpserv.mailman.wrapper import MOST_SAID, Wrapper, delivery_fields, unix_lines
+from smtpserv.message import Envelope, ForwardPath, ReversePath
+from tests.fuzz import examples
+
+ANT = ListAddress("ant")
+MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
+
+
+class Child:
+    """The wrapper's process, as its reactor sees it: it reads when it is told to."""
+
+    def __init__(self, protocol: Any, command: list[str], environment: dict[str, str]) -> None:
+        self.protocol = protocol
+        self.command = command
+        self.environment = environment
+        self.input = b""
+        self.producer: Any = None
+        self.stdin = True
+        self.signals: list[str] = []
+        self.has_ended = False
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert not streaming
+        self.producer = producer
+        producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def write(self, octets: bytes) -> None:
+        assert self.stdin and octets
+        self.input += octets
+
+    def closeStdin(self) -> None:
+        self.stdin = False
+
+    def loseConnection(self) -> None:
+        assert self.producer is None
+        self.stdin = False
+
+    def signalProcess(self, signal: str) -> None:
+        if self.has_ended:
+            raise ProcessExitedAlready
+        assert self.stdin, "killed after it has seen the end of the message"
+        self.signals.append(signal)
+
+    def read(self) -> None:
+        """Read what is in the pipe."""
+        self.producer.resumeProducing()
+
+    def read_all(self) -> None:
+        """Read to the end."""
+        while self.producer is not None:
+            self.read()
+
+    def end(self, status: int | None = 0, signal: int | None = None) -> None:
+        """Exit."""
+        self.has_ended = True
+        error = ProcessTerminated(status, signal, None) if status or signal else ProcessDone(0)
+        self.protocol.processEnded(Failure(error))
+
+
+class Reactor(Clock):
+    """Starts such processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[Child] = []
+        self.error: Exception | None = None
+
+    def spawnProcess(
+        self, protocol: Any, executable: str, args: list[str], env: dict[str, str], path: str
+    ) -> Child:
+        if self.error is not None:
+            raise self.error
+        assert args[0] == executable and path == "/"
+        child = Child(protocol, args[1:], env)
+        self.children.append(child)
+        protocol.makeConnection(child)
+        return child
+
+
+class WrapperTests(SynchronousTestCase):
+    """One delivery after the other, and several at once."""
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+        open(self.path, "w").close()
+        os.chmod(self.path, 0o755)
+        self.reactor = Reactor()
+        self.wrapper = Wrapper(self.reactor, self.path, parallel=2, deadline=60)
+        self.events = self.enterContext(capturedLogs())
+
+    @property
+    def said(self) -> list[str]:
+        """What the log says."""
+        return [str(formatEvent(event)) for event in self.events]
+
+    def deliver(self, address: ListAddress = ANT, *pieces: bytes) -> "Deferred[Any]":
+        """Begin a delivery."""
+        return Deferred.fromCoroutine(self.wrapper.deliver(address, pieces or (MESSAGE,)))
+
+    def outcome(self, status: int | None = 0, said: bytes = b"", signal: int | None = None) -> Any:
+        """What comes of a delivery that ends so."""
+        delivery = self.deliver()
+        child = self.reactor.children.pop()
+        child.read_all()
+        child.protocol.childDataReceived(2, said)
+        child.end(status, signal)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        return self.successResultOf(delivery)
+
+    def test_command(self) -> None:
+        """post or the extension, and the list; nothing of ours is in its environment."""
+        for address, command in {
+            ANT: ["post", "ant"],
+            ListAddress("ant-farm", "unsubscribe"): ["unsubscribe", "ant-farm"],
+            ListAddress("c++", "admin"): ["admin", "c++"],
+        }.items():
+            self.deliver(address)
+            child = self.reactor.children[-1]
+            self.assertEqual((child.command, list(child.environment)), (command, ["PATH"]))
+            child.read_all()
+            child.end()
+
+    def test_names(self) -> None:
+        """What could pass for an option or a path is no list's name, and is never run."""
+        for address in (
+            ListAddress("-x"),
+            ListAddress(""),
+            ListAddress("a/b"),
+            ListAddress(".."),
+            ListAddress("a b"),
+            ListAddress("ant@a.example"),
+            ListAddress("ant", "-c"),
+            ListAddress("ant", "post"),
+            ListAddress("ant", "admin\n"),
+            ListAddress("A"),
+            ListAddress("ant\n"),
+        ):
+            if address.subaddress != "post":
+                self.failureResultOf(self.deliver(address), ValueError)
+        self.assertEqual(self.reactor.children, [])
+
+    def test_backpressure(self) -> None:
+        """A piece is given when the one before it was read, and then the end."""
+        pieces = iter([b"a\r", b"\nb\r\n", b"c"])
+        delivery = Deferred.fromCoroutine(self.wrapper.deliver(ANT, pieces))
+        (child,) = self.reactor.children
+        self.assertEqual((child.input, child.stdin), (b"a", True))
+        child.read()
+        self.assertEqual((child.input, next(pieces)), (b"a\nb\n", b"c"))
+        child.read()
+        self.assertEqual((child.stdin, child.producer), (False, None))
+        self.assertNoResult(delivery)
+        child.end()
+        self.assertIsNone(self.successResultOf(delivery))
+
+    def test_exit_codes(self) -> None:
+        """0 is taken; 75, 71 and a signal are 451; any other is 554."""
+        self.assertIsNone(self.outcome(0))
+        for status in (71, 75):
+            self.assertEqual(self.outcome(status), reply.LISTS_DEFERRED)
+        self.assertEqual(self.outcome(None, signal=9), reply.LISTS_DEFERRED)
+        for status in (1, 2, 64, 67, 70, 77, 126, 127, 255):
+            self.assertEqual(self.outcome(status), reply.LISTS_REFUSED)
+        self.assertEqual(
+            [each.code for each in (reply.LISTS_DEFERRED, reply.LISTS_REFUSED)],
+            [451, 554],
+        )
+
+    def test_group_mismatch(self) -> None:
+        """The classical trap is ours to mend: 451 4.3.5, and the log explains it."""
+        said = b'Group mismatch error.  Mailman expected the mail\nwrapper script to be executed as "list"'
+        self.assertEqual(self.outcome(2, said), reply.LISTS_MISCONFIGURED)
+        self.assertEqual(str(reply.LISTS_MISCONFIGURED)[:9], "451 4.3.5")
+        self.assertIn("--with-mail-gid", self.said[0])
+        self.assertIn('to be executed as "list"', self.said[0])
+
+    def test_said(self) -> None:
+        """What it says goes to the log, escaped and cut, and not to the client."""
+        answer = self.outcome(1, b"\x1b[31mTraceback\r\n/secret\xff" + b"x" * 10000)
+        self.assertNotIn("secret", str(answer))
+        self.assertIn("\\x1b[31mTraceback /secret\ufffdxxx", self.said[0])
+        self.assertLess(len(self.said[0]), MOST_SAID + 200)
+        self.assertNotIn("\x1b", self.said[0])
+        self.assertIsNone(self.outcome(0, b"hello"))
+        self.assertEqual(len(self.said), 1)
+
+    def test_deadline(self) -> None:
+        """One that takes too long is killed, before it could take a part for the whole."""
+        delivery = self.deliver(ANT, b"a", b"b", b"c")
+        (child,) = self.reactor.children
+        self.reactor.advance(59.9)
+        self.assertNoResult(delivery)
+        self.reactor.advance(0.1)
+        self.assertEqual(self.successResultOf(delivery), reply.PROCESSING_TOO_LONG)
+        self.assertEqual((child.signals, child.stdin), (["KILL"], False))
+        child.end(None, signal=9)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_cancelled(self) -> None:
+        """A delivery that is given up is killed; one that waits never begins."""
+        deliveries = [self.deliver(ANT, b"a", b"b") for _ in range(3)]
+        deliveries[2].cancel()
+        self.failureResultOf(deliveries[2], CancelledError)
+        deliveries[0].cancel()
+        self.failureResultOf(deliveries[0], CancelledError)
+        self.assertEqual(self.reactor.children[0].signals, ["KILL"])
+        self.reactor.children[0].end(None, signal=9)
+        self.assertEqual(len(self.reactor.children), 2)
+
+    def test_exited_already(self) -> None:
+        """One that has ended while another holds its output is let go."""
+        delivery = self.deliver()
+        (child,) = self.reactor.children
+        child.has_ended = True
+        self.reactor.advance(60)
+        self.assertEqual(self.successResultOf(delivery), reply.PROCESSING_TOO_LONG)
+        self.assertFalse(child.stdin)
+        child.end(0)
+
+    def test_parallel(self) -> None:
+        """So many run at once; the next begins when nothing is left of one, be it killed or ended."""
+        deliveries = [self.deliver() for _ in range(4)]
+        self.assertEqual(len(self.reactor.children), 2)
+        self.reactor.children[0].end(75)
+        self.assertEqual(len(self.reactor.children), 3)
+        self.reactor.advance(60)
+        self.assertEqual(len(self.reactor.children), 3)
+        for child in self.reactor.children[1:3]:
+            child.end(None, signal=9)
+        self.assertEqual(len(self.reactor.children), 4)
+        self.reactor.children[3].end()
+        answers = [reply.LISTS_DEFERRED, reply.PROCESSING_TOO_LONG, reply.PROCESSING_TOO_LONG, None]
+        self.assertEqual([self.successResultOf(each) for each in deliveries], answers)
+
+    def test_content_fails(self) -> None:
+        """When the message can't be read on, the child is killed rather than given a part of it."""
+
+        def pieces() -> Iterator[bytes]:
+            yield b"a"
+            raise OSError("disk")
+
+        delivery = Deferred.fromCoroutine(self.wrapper.deliver(ANT, pieces()))
+        (child,) = self.reactor.children
+        child.read()
+        self.failureResultOf(delivery, OSError)
+        self.assertEqual(child.signals, ["KILL"])
+        child.end(None, signal=9)
+        self.assertIsNone(self.outcome(0))
+
+    def test_no_process(self) -> None:
+        """Where none can be started, the turn is free again."""
+        self.reactor.error = OSError("fork")
+        for _ in range(3):
+            self.failureResultOf(self.deliver(), OSError)
+        self.reactor.error = None
+        self.assertIsNone(self.outcome(0))
+
+    def test_wrong_path(self) -> None:
+        """The start wants a program."""
+        os.chmod(self.path, 0o644)
+        for path in (self.path, self.mktemp(), "/", ""):
+            self.assertRaises(StartError, Wrapper, self.reactor, path)
+
+
+class LinesTests(SynchronousTestCase):
+    """What the child reads."""
+
+    @given(st.lists(st.text("\r\nab", max_size=6).map(str.encode)))
+    @examples(300)
+    def test_unix_lines(self, pieces: list[bytes]) -> None:
+        """Each CRLF becomes LF wherever it is cut, and nothing else changes."""
+        found = list(unix_lines(pieces))
+        self.assertEqual(b"".join(found), b"".join(pieces).replace(b"\r\n", b"\n"))
+        self.assertNotIn(b"", found)
+
+    def test_delivery_fields(self) -> None:
+        """The envelope is told above the message, for the wrapper is not told it."""
+        envelope = Envelope("1", ReversePath(""), (ForwardPath("ant-bounces+u=h@a.example"),))
+        self.assertEqual(
+            delivery_fields(envelope, "ant-bounces+u=h@a.example"),
+            b"Return-Path: <>\r\nDelivered-To: ant-bounces+u=h@a.example\r\n",
+        )
