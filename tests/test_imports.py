@@ -66,7 +66,7 @@ MAY: Final[dict[str, set[str]]] = {
     "processors": BELOW | {"spool", "relay", "inbox", "mailman"},
     "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "web"},
     "testing": BELOW | {"server", "dialogue", "policy", "filters"},
-    "__main__": {"escape"},
+    "__main__": {"error", "escape"},
 }
 
 #: What the dialogue, which knows no clock, log or network, may not import even of the standard library.
