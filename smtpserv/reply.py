@@ -236,6 +236,7 @@ ONE_AT_A_TIME: Final = Reply(452, "One recipient at a time, send the others sepa
 
 INSUFFICIENT_STORAGE: Final = Reply(452, "Insufficient system storage", "4.3.1")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", "4.5.3")
+LIST_TOO_LONG: Final = Reply(450, "This address leads to too many others", "4.2.4")
 LOCAL_ERROR: Final = Reply(451, "Local error in processing", "4.3.0")
 PROCESSING_TOO_LONG: Final = Reply(451, "Processing took too long", "4.4.5")
 

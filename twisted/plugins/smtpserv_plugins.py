@@ -93,6 +93,17 @@ exempt=CIDR,...   addresses whose messages are left as they are""",
     wants_hostname=True,
 )
 
+recipient_rewrite = FilterMaker(
+    name="recipient-rewrite",
+    help="gives mail to those that a file of aliases names instead",
+    arguments="""\
+FILE                 lines of name: target, target, as in aliases(5); read again when it changes
+domains=DOMAIN,...   where names without a domain hold [everywhere]""",
+    factory="smtpserv.filters.rewrite:make_rewrite",
+    wants_reactor=True,
+    wants_hostname=True,
+)
+
 proxy = ProcessorMaker(
     name="proxy",
     help="passes each transaction through to another mail server, live",
