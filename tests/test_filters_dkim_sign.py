@@ -177,7 +177,7 @@ class SignatureTests(SigningCase):
         self.assert_holds(octets)
         self.assert_holds(octets.replace(b"Subject: one", b"Subject: two"))
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30, deadline=None, database=None)
     @given(
         st.lists(st.sampled_from([b" ", b"\t", b"\r\n", b"x", b"\xff", b"=", b" " * 90]), max_size=12),
         st.lists(

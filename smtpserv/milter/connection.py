@@ -71,8 +71,8 @@ class MilterConnection(Protocol):
         self.transport.unregisterProducer()
         if octets and not self._is_full:
             self.transport.write(octets)
-            self.transport.loseConnection()
             self._closing = self._clock.callLater(self._timeout, self.transport.abortConnection)
+            self.transport.loseConnection()
         else:
             self.transport.abortConnection()
 

@@ -95,8 +95,8 @@ class Terms:
         version, actions, steps = _FORM.unpack_from(packet.payload)
         if not OLDEST <= version <= VERSION:
             raise MilterError(f"it speaks version {version} of the protocol")
-        if actions & ~_ALL_ACTIONS:
-            raise MilterError(f"it wants to do more than we can: {actions & ~_ALL_ACTIONS:#x}")
+        if unknown := actions & ~int(_ALL_ACTIONS):
+            raise MilterError(f"it wants to do more than we can: {unknown:#x}")
         return cls(version, Actions(actions), Steps(steps & _ALL_STEPS))
 
     def wants(self, command: bytes) -> bool:
