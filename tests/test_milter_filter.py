@@ -311,7 +311,7 @@ class MakeTests(SynchronousTestCase):
         reactor = cast(Any, Reactor())
 
         def make(description: str) -> IMessageFilter:
-            return make_filter(description, reactor, find_filters(), "mx.example")
+            return cast(IMessageFilter, make_filter(description, reactor, find_filters(), "mx.example"))
 
         for description in (
             "milter:unix:/run/milter:default=accept:timeout=5",

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from smtpserv import reply
 from smtpserv.arguments import read_argument
+from smtpserv.collecting import InThread
 from smtpserv.domain import Domains, canonical
 from smtpserv.edit import InsertField
 from smtpserv.error import SMTPError, StartError
@@ -20,7 +21,6 @@ from smtpserv.header import Header
 from smtpserv.interfaces import IMessageFilter
 from smtpserv.message import Message, Session
 from smtpserv.network import Networks
-from smtpserv.collecting import InThread
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore

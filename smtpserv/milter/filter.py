@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from smtpserv import reply
 from smtpserv.arguments import read_argument
+from smtpserv.collecting import InThread
 from smtpserv.error import SMTPError, StartError
 from smtpserv.escape import escape_controls
 from smtpserv.header import Header
@@ -24,7 +25,6 @@ from smtpserv.milter.event import Shown
 from smtpserv.milter.inquiry import Decision, Inquiry
 from smtpserv.milter.packet import MAX_SENT, MilterError
 from smtpserv.reply import Reply
-from smtpserv.collecting import InThread
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore

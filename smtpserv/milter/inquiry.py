@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import BinaryIO, Final
 
+from smtpserv.collecting import CollectingSink, InThread
 from smtpserv.edit import DeleteField, Edit, ReplaceBody
 from smtpserv.message import Content, Message
 from smtpserv.milter.change import Context
@@ -13,7 +14,6 @@ from smtpserv.milter.event import Event, Shown, end_event, envelope_events, head
 from smtpserv.milter.negotiation import OFFER, Terms
 from smtpserv.milter.packet import MAX_SENT, Command, MilterError
 from smtpserv.reply import Reply
-from smtpserv.collecting import CollectingSink, InThread
 
 #: Octets of a new body that are held in memory, and by which it may be larger than the message was.
 MEMORY: Final = 1 << 20
