@@ -179,6 +179,7 @@ class ExchangeTests(SynchronousTestCase):
                 client.respond(b"x")
             self.assertFalse(client.is_done)
             self.assertRaises(LoginError, client.verify, "2.7.0 Ok")
+            self.assertRaises(LoginError, client.verify, b64encode(SERVER_FINAL).decode())
 
     def scram(self, *challenges: bytes) -> ClientMechanism:
         """RFC 7677's example, as far as the server has come."""
