@@ -13,7 +13,7 @@ from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Route
 from smtpserv.relay.upstream import Doorway, Upstream
 from smtpserv.settings import hostname, number, one_of, seconds
-from smtpserv.tls.upstream import Mode, make_upstream_tls
+from smtpserv.tls.upstream import TLSMode, UpstreamTLS
 
 _YES_OR_NO: Final = one_of("yes", "no")
 
@@ -45,6 +45,7 @@ def make_route(
     tls: str = "",
     trust_roots: str = "",
     certificate: str = "",
+    tls_name: str = "",
     user: str = "",
     password_file: str = "",
     token_file: str = "",
@@ -56,10 +57,12 @@ def make_route(
     :param named: connections, uses, idle, and the timeouts.
     :raises StartError: for what is wrong with them.
     """
-    mode = read_argument("tls", one_of(*(each.value for each in Mode)), tls or _usual_mode(user))
-    security = make_upstream_tls(Mode(mode), trust_roots, certificate)
+    mode = read_argument("tls", one_of(*(each.value for each in TLSMode)), tls or _usual_mode(user))
+    security = UpstreamTLS.read(
+        TLSMode(mode), trust_roots=trust_roots, certificate=certificate, server_name=tls_name
+    )
     credentials = _credentials(user, password_file, token_file)
-    default = "465" if security.mode is Mode.IMPLICIT else "25"
+    default = "465" if security.mode is TLSMode.IMPLICIT else "25"
     patience, limits = _numbers(named)
     pools = []
     for each in filter(None, (part.strip() for part in host.split(","))):
@@ -78,7 +81,8 @@ def make_route(
 
 
 def _usual_mode(user: str) -> str:
-    return Mode.REQUIRED.value if user else Mode.OPPORTUNISTIC.value
+    mode = TLSMode.REQUIRED if user else TLSMode.OPPORTUNISTIC
+    return mode.value
 
 
 def _numbers(named: Mapping[str, str]) -> tuple[Patience, PoolLimits]:

@@ -21,12 +21,18 @@ from smtpserv.message import Peer
 from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
 from smtpserv.relay.patience import Patience
 from smtpserv.reply import Reply
-from smtpserv.tls.upstream import Mode, UpstreamTLS
+from smtpserv.tls.upstream import TLSMode, UpstreamTLS
 from smtpserv.transport import direct_reactor
 
 _log = Logger()
 
 _STARTTLS: Final = Plain("STARTTLS")
+
+#: The modes in which connections begin in clear, and get better.
+_BY_STARTTLS: Final = frozenset({TLSMode.OPPORTUNISTIC, TLSMode.REQUIRED})
+
+
+_WHATEVER: Final = UpstreamTLS(TLSMode.OPPORTUNISTIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +47,14 @@ class Upstream:
     host: str
     port: int
     lmtp: bool = False
-    tls: UpstreamTLS = field(default_factory=UpstreamTLS)
+    tls: UpstreamTLS = _WHATEVER
     credentials: Credentials | None = None
     patience: Patience = field(default_factory=Patience)
+
+    @property
+    def tls_name(self) -> str:
+        """The name that its certificate has to bear."""
+        return "localhost" if self.host.startswith("/") else self.host
 
     @property
     def is_local(self) -> bool:
@@ -69,6 +80,7 @@ class Doorway:
         self.offers: Mapping[str, str] | None = None
         self._reactor: Final = reactor
         self._direct: Final = direct_reactor(reactor)
+        self._creator: Final = upstream.tls.creator(upstream.tls_name)
         #: Connections that are being made.
         self._opening: Final[set[SMTPClient]] = set()
 
@@ -80,7 +92,7 @@ class Doorway:
         try:
             return await self._open(with_tls=True)
         except _HandshakeFailed as error:
-            if self.upstream.tls.is_required:
+            if self.upstream.tls.mode.is_verified:
                 raise
             _log.warn(
                 "{name} can't shake hands, and is spoken to in clear: {why}", name=str(self), why=error.why
@@ -110,7 +122,7 @@ class Doorway:
         try:
             await self._dial(client)
             await self._introduce(client)
-            if with_tls and self.upstream.tls.wants_starttls:
+            if with_tls and self.upstream.tls.mode in _BY_STARTTLS:
                 await self._secure(client)
             if self.upstream.credentials is not None:
                 await self._log_in(client, self.upstream.credentials)
@@ -140,8 +152,8 @@ class Doorway:
         if host.startswith("/"):
             return UNIXClientEndpoint(self._reactor, host, timeout=patience)
         endpoint = HostnameEndpoint(self._direct, host, port, timeout=patience)
-        if self.upstream.tls.mode is Mode.IMPLICIT:
-            return wrapClientTLS(self.upstream.tls.options(host), endpoint)
+        if self.upstream.tls.mode is TLSMode.IMPLICIT:
+            return wrapClientTLS(self._creator, endpoint)
         return endpoint
 
     async def _introduce(self, client: SMTPClient) -> None:
@@ -155,11 +167,11 @@ class Doorway:
         if "STARTTLS" in client.dialogue.offers:
             answer = await client.ask(_STARTTLS)
         if answer is None or not answer.accepted:
-            if self.upstream.tls.is_required:
+            if self.upstream.tls.mode.is_verified:
                 raise UpstreamFailed(reply.UPSTREAM_INSECURE, answer or "STARTTLS is not offered")
             return
         try:
-            await client.secure(self.upstream.tls.options(self.upstream.host))
+            await client.secure(self._creator)
         except GivenUp:
             raise
         except UpstreamFailed as error:
@@ -171,7 +183,7 @@ class Doorway:
             client.dialogue.offers.get("AUTH", "").split(),
             credentials,
             os.urandom(18).hex(),
-            secure=self.upstream.is_local or (client.tls is not None and self.upstream.tls.is_required),
+            secure=self.upstream.is_local or (client.tls is not None and self.upstream.tls.mode.is_verified),
             channel_binding=client.tls.channel_binding if client.tls is not None else b"",
         )
         if mechanism is None:

@@ -113,6 +113,7 @@ PORT or port=PORT           [25; 465 with tls=implicit]
 tls=none|opportunistic|required|implicit   [opportunistic; required with user=]
 trust-roots=FILE            PEM file of the authorities that are trusted [the machine's]
 certificate=FILE            PEM file of our own certificate and its key
+tls-name=NAME               whom their certificates must name [the host]
 user=NAME                   who we are to them, and its proof:
 password-file=FILE          its first line is the password
 token-file=FILE             its first line is a bearer token (XOAUTH2, OAUTHBEARER)
