@@ -24,6 +24,7 @@ from smtpserv.interfaces import (
     IMessageProcessorMaker,
     IPolicyMaker,
     IRecipientDirectory,
+    IRecipientFilter,
     IRecipientPolicy,
     IRelayingProcessor,
     ISenderPolicy,
@@ -71,7 +72,9 @@ PROCESSORS: Final = Kind(
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
 EXTENSIONS: Final = Kind("extension", "smtpserv.extensions", IExtensionMaker, (IExtension,))
-FILTERS: Final = Kind("filter", "smtpserv.filters", IMessageFilterMaker, (IMessageFilter,), _OBSERVERS)
+FILTERS: Final = Kind(
+    "filter", "smtpserv.filters", IMessageFilterMaker, (IMessageFilter, IRecipientFilter), _OBSERVERS
+)
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,7 @@ CANNOT_VERIFY: Final = Reply(252, "Cannot verify, but will accept mail and try",
 
 TOO_MANY_CONNECTIONS: Final = Reply(421, "Too many connections, try again later", "4.7.0")
 SHUTTING_DOWN: Final = Reply(421, "Shutting down, try again later", "4.3.2")
+FILTER_SHUTS_DOWN: Final = Reply(421, "Service unavailable, try again later", "4.7.0")
 IDLE_TOO_LONG: Final = Reply(421, "Idle for too long", "4.4.2")
 SESSION_TOO_LONG: Final = Reply(421, "Session lasted too long, connect again", "4.4.2")
 DATA_TOO_SLOW: Final = Reply(421, "Mail data came too slowly", "4.4.2")
@@ -233,9 +234,11 @@ UPSTREAM_INSECURE: Final = Reply(451, "The next mail server could not be trusted
 UPSTREAM_LOGIN: Final = Reply(451, "The next mail server did not let us in, try again later", "4.7.0")
 ONE_ROUTE: Final = Reply(452, "This one goes another way, send it separately", "4.5.3")
 ONE_AT_A_TIME: Final = Reply(452, "One recipient at a time, send the others separately", "4.5.3")
+FILTER_UNAVAILABLE: Final = Reply(451, "Service unavailable, try again later", "4.7.1")
 
 INSUFFICIENT_STORAGE: Final = Reply(452, "Insufficient system storage", "4.3.1")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", "4.5.3")
+LIST_TOO_LONG: Final = Reply(450, "This address leads to too many others", "4.2.4")
 LOCAL_ERROR: Final = Reply(451, "Local error in processing", "4.3.0")
 PROCESSING_TOO_LONG: Final = Reply(451, "Processing took too long", "4.4.5")
 
@@ -273,6 +276,8 @@ BAD_FORWARD_PATH: Final = Reply(501, "Syntax error in forward-path", "5.1.3")
 NEEDS_SMTPUTF8: Final = Reply(553, "Non-ASCII address needs SMTPUTF8", "5.6.7")
 MESSAGE_TOO_BIG: Final = Reply(552, "Message exceeds the size limit", "5.3.4")
 RELAY_DENIED: Final = Reply(550, "Relaying denied", "5.7.1")
+REFUSED_BY_FILTER: Final = Reply(550, "Message refused", "5.7.1")
+QUARANTINED: Final = Reply(550, "Message refused, as it is not trusted", "5.7.1")
 NO_REVERSE_NAME: Final = Reply(550, "Your address has no name that leads back to it", "5.7.25")
 SPOKE_EARLY: Final = Reply(554, "You spoke before the greeting", "5.5.0")
 NO_SUCH_LIST: Final = Reply(550, "There is no such mailing list", "5.1.1")

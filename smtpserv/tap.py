@@ -15,19 +15,16 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from smtpserv import __version__
-from smtpserv.collecting import CollectingProcessor
 from smtpserv.dialogue.command import PARSERS, foreign
 from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
 from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.error import StartError
-from smtpserv.filters.chain import FilteringProcessor
+from smtpserv.filters.arrangement import arrange
 from smtpserv.interfaces import (
     IAuthentication,
     IExtension,
     IExtensionSupport,
-    IMessageFilter,
-    IMessageProcessor,
     IRecipientDirectory,
     IRelayingProcessor,
     IStreamingProcessor,
@@ -219,16 +216,11 @@ _FORMATS: Final = {"text": render_text, "json": render_json}
 
 
 def as_streaming(
-    processor: object, reactor: Any, limits: Limits, filters: Sequence[IMessageFilter] = ()
+    processor: object, reactor: Any, limits: Limits, filters: Sequence[object] = ()
 ) -> ITransactionProcessor | IStreamingProcessor:
-    """The processor as the engine uses it; what needs whole messages gets a sink that collects."""
-    if not filters:
-        direct = ITransactionProcessor(processor, None) or IStreamingProcessor(processor, None)
-        if direct is not None:
-            return direct
+    """The processor behind its filters, as the engine uses it; whoever needs whole messages is given them."""
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    whole = FilteringProcessor(processor, filters, in_thread) if filters else IMessageProcessor(processor)
-    return CollectingProcessor(whole, in_thread, limits.memory_limit)
+    return arrange(processor, filters, in_thread, limits.memory_limit)
 
 
 def make_terms(options: Options, processor: object, extensions: Iterable[IExtension] = ()) -> Terms:

@@ -62,9 +62,10 @@ MAY: Final[dict[str, set[str]]] = {
     "compat": VALUES | {"interfaces"},
     "exposition": {"metrics"},
     "web": {"error", "interfaces", "metrics", "exposition"},
+    "milter": BELOW | {"dialogue", "server"},
     "filters": BELOW | {"server", "policy"},
     "processors": BELOW | {"spool", "relay", "inbox", "mailman"},
-    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "web"},
+    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "milter", "web"},
     "testing": BELOW | {"server", "dialogue", "policy", "filters"},
     "__main__": {"error", "escape"},
 }

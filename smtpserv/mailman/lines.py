@@ -33,7 +33,7 @@ class LineCutter:
     def rest(self) -> bytes:
         """What was held back, when nothing follows."""
         held, self._held = self._held, b""
-        return held
+        return self._cut_line(held, self._length)
 
     def _cut_line(self, line: bytes, length: int) -> bytes:
         """One line or the part of one that came, behind so many octets of it."""

@@ -155,10 +155,11 @@ def make_mailman(reactor: Any, *where: str, **named: str) -> MailmanProcessor:
     own = {name: named.pop(name) for name in _OWN & named.keys()}
     elsewhere = make_proxy(reactor, *where, **named)
     domains = read_argument("domains", Domains.parse, own.get("domains", ""))
+    foreign = sorted(own.keys() & _MAILMAN_3)
+    if "wrapper" in own and foreign:
+        raise StartError(f"wrapper: Mailman 2 has no {foreign[0].replace('_', '-')}=")
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     if "wrapper" in own:
-        if own.keys() & _MAILMAN_3:
-            raise StartError(f"wrapper: Mailman 2 has no {min(own.keys() & _MAILMAN_3).replace('_', '-')}=")
         folder = ListFolder(own.get("lists") or folder_beside(own["wrapper"]))
         wrapped = WrapperLists(Wrapper(reactor, own["wrapper"]), folder, in_thread)
         return MailmanProcessor(FolderDirectory(folder), wrapped, elsewhere, domains)
