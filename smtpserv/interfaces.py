@@ -171,6 +171,13 @@ class IRelayingProcessor(Interface):
     """
 
 
+class IRecipientDirectory(Interface):
+    """Of a processor that relays: knows whose mail ends here, so that anybody may send to them."""
+
+    def is_ours(forward_path: ForwardPath) -> bool | Awaitable[bool]:
+        """Whether mail for the recipient is not relayed but has arrived; or raise, where nobody can tell."""
+
+
 class ISessionPolicy(Interface):
     """Decides about connections."""
 

@@ -23,6 +23,8 @@ from smtpserv.interfaces import (
     IMessageProcessor,
     IMessageProcessorMaker,
     IPolicyMaker,
+    IRecipientDirectory,
+    IRecipientFilter,
     IRecipientPolicy,
     IRelayingProcessor,
     ISenderPolicy,
@@ -66,11 +68,13 @@ PROCESSORS: Final = Kind(
     GROUP,
     IMessageProcessorMaker,
     (IMessageProcessor, IStreamingProcessor, ITransactionProcessor),
-    (IRelayingProcessor, IExtensionSupport, *_STAGES, *_OBSERVERS),
+    (IRelayingProcessor, IRecipientDirectory, IExtensionSupport, *_STAGES, *_OBSERVERS),
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
 EXTENSIONS: Final = Kind("extension", "smtpserv.extensions", IExtensionMaker, (IExtension,))
-FILTERS: Final = Kind("filter", "smtpserv.filters", IMessageFilterMaker, (IMessageFilter,), _OBSERVERS)
+FILTERS: Final = Kind(
+    "filter", "smtpserv.filters", IMessageFilterMaker, (IMessageFilter, IRecipientFilter), _OBSERVERS
+)
 
 
 @dataclass(frozen=True)

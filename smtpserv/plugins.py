@@ -18,7 +18,6 @@ from zope.interface.verify import verifyObject
 
 from smtpserv.arguments import parse_arguments, split_description
 from smtpserv.error import StartError
-from smtpserv.interfaces import IMessageFilter
 from smtpserv.maker import EXTENSIONS, FILTERS, MAKERS, POLICIES, PROCESSORS, Kind, Maker, first_line
 from smtpserv.maker import GROUP as GROUP
 from smtpserv.maker import ExtensionMaker as ExtensionMaker
@@ -125,15 +124,13 @@ def make_extension(description: str, reactor: "IReactorCore", directory: Directo
     return _make(description, reactor, directory)
 
 
-def make_filter(
-    description: str, reactor: "IReactorCore", directory: Directory, hostname: str
-) -> IMessageFilter:
+def make_filter(description: str, reactor: "IReactorCore", directory: Directory, hostname: str) -> object:
     """Make the filter that ``--filter`` describes, and see that it is one.
 
     :param hostname: our own name, for the fields that tell it.
     :raises StartError: in one line, for whatever is wrong with it.
     """
-    return IMessageFilter(_make(description, reactor, directory, hostname))
+    return _make(description, reactor, directory, hostname)
 
 
 def _make(description: str, reactor: "IReactorCore", directory: Directory, *facts: str) -> object:

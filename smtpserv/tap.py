@@ -20,13 +20,12 @@ from smtpserv.dialogue.extension import Check, Extension
 from smtpserv.dialogue.extensions import EXTENSIONS
 from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.error import StartError
-from smtpserv.filters.chain import FilteringProcessor
+from smtpserv.filters.arrangement import arrange
 from smtpserv.interfaces import (
     IAuthentication,
     IExtension,
     IExtensionSupport,
-    IMessageFilter,
-    IMessageProcessor,
+    IRecipientDirectory,
     IRelayingProcessor,
     IStreamingProcessor,
     ITransactionProcessor,
@@ -49,7 +48,6 @@ from smtpserv.plugins import (
 from smtpserv.policy.access import RelayAccess
 from smtpserv.policy.authentication import Authentication
 from smtpserv.policy.checkers import make_checker
-from smtpserv.server.content import CollectingProcessor
 from smtpserv.server.endpoint import Entrance
 from smtpserv.server.factory import Sessions, SMTPServerFactory
 from smtpserv.server.house import Foreigner, House
@@ -164,7 +162,8 @@ def make_service(reactor: Any, options: Options) -> MailService:
 def make_policies(options: Options, reactor: Any, processor: object) -> list[object]:
     """All who have a say before the processor does; of one that relays, who may relay comes first."""
     directory = find_policies()
-    access = RelayAccess(options["relay-from"], options["relay-to"])
+    whose = IRecipientDirectory(processor, None)
+    access = RelayAccess(options["relay-from"], options["relay-to"], directory=whose)
     guards: list[object] = [access] if IRelayingProcessor.providedBy(processor) else []
     return guards + [make_policy(each, reactor, directory) for each in options["policy"]]
 
@@ -217,16 +216,11 @@ _FORMATS: Final = {"text": render_text, "json": render_json}
 
 
 def as_streaming(
-    processor: object, reactor: Any, limits: Limits, filters: Sequence[IMessageFilter] = ()
+    processor: object, reactor: Any, limits: Limits, filters: Sequence[object] = ()
 ) -> ITransactionProcessor | IStreamingProcessor:
-    """The processor as the engine uses it; what needs whole messages gets a sink that collects."""
-    if not filters:
-        direct = ITransactionProcessor(processor, None) or IStreamingProcessor(processor, None)
-        if direct is not None:
-            return direct
+    """The processor behind its filters, as the engine uses it; whoever needs whole messages is given them."""
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    whole = FilteringProcessor(processor, filters, in_thread) if filters else IMessageProcessor(processor)
-    return CollectingProcessor(whole, in_thread, limits.memory_limit)
+    return arrange(processor, filters, in_thread, limits.memory_limit)
 
 
 def make_terms(options: Options, processor: object, extensions: Iterable[IExtension] = ()) -> Terms:

@@ -4,35 +4,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from smtpserv.edit import AddField, AddRecipient, Edit, Redirect, RemoveRecipient
-from smtpserv.error import Defer, Reject
+from smtpserv.edit import AddField, AddRecipient, Edit, Redirect, RemoveRecipient, ReplaceBody
+from smtpserv.error import Defer, Reject, SMTPError
 from smtpserv.filters.chain import BLOCK, FilteringProcessor
-from smtpserv.interfaces import IMessageFilter, IMessageProcessor
+from smtpserv.interfaces import IMessageProcessor
 from smtpserv.message import Content, ForwardPath, Message
 from smtpserv.reply import LOCAL_ERROR, Reply, Results
 from smtpserv.testing import HandThread, MessageProcessorContract, RecordingProcessor, memory_session
 from smtpserv.testing.memory import make_message
+from tests.filter_tools import Filter, HeaderFilter
 from tests.server_tools import HELLO, TRANSACTION, Later, Processor, Sink, codes
 from tests.test_header import filed
-
-
-@implementer(IMessageFilter)
-class Filter:
-    """Decides as it is told to, and remembers what it was asked about."""
-
-    def __init__(self, *decisions: Any) -> None:
-        self.asked: list[Message] = []
-        self._decisions = iter(decisions)
-
-    def filter_message(self, message: Message) -> Any:
-        self.asked.append(message)
-        decision = next(self._decisions, None)
-        if isinstance(decision, Exception):
-            raise decision
-        return decision
 
 
 class ChainContract(MessageProcessorContract, TestCase):
@@ -103,6 +87,14 @@ class ChainTests(SynchronousTestCase):
             session = memory_session(FilteringProcessor(RecordingProcessor(), [Filter(decision)]))
             self.assertEqual(codes(session.say(HELLO + TRANSACTION))[-1], code)
             self.flushLoggedErrors()
+
+    def test_body_of_a_header_filter(self) -> None:
+        """Who says that he looks at the header alone replaces no body: it may have gone past him."""
+        session = memory_session(
+            FilteringProcessor(RecordingProcessor(), [HeaderFilter([ReplaceBody(Content(b"x"))])])
+        )
+        self.assertEqual(codes(session.say(HELLO + TRANSACTION))[-1], "451 4.3.0")
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     def test_nobody_left(self) -> None:
         """A message that nobody is left to receive is accepted, and the processor not asked."""
@@ -176,6 +168,13 @@ class StreamingTests(SynchronousTestCase):
                 outcome.cancel()
                 self.failureResultOf(outcome)
                 self.assertEqual(sink.calls, calls)
+
+    def test_answer_of_write(self) -> None:
+        """What write must not answer refuses the message, and is not passed over."""
+        for answer, code in ((Reply(550, "no"), "550"), (17, "451"), (Reply(250), "451")):
+            sink = Sink(write=lambda answer=answer: answer)
+            error: Any = self.failureResultOf(self.stream(sink, make_message()), SMTPError).value
+            self.assertEqual((str(error)[:3], sink.calls), (code, ["begin", "write", "abort"]))
 
 
 YES, NO, LATER = Reply(250, "b"), Reply(550, "no"), Reply(450, "later")

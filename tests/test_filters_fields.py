@@ -13,12 +13,12 @@ from smtpserv import plugins
 from smtpserv.edit import changed
 from smtpserv.error import StartError
 from smtpserv.filters.fields import AddHeader, Received
-from smtpserv.interfaces import IMessageFilter, IMessageFilterMaker
+from smtpserv.interfaces import IHeaderFilter, IMessageFilterMaker
 from smtpserv.maker import FILTERS
 from smtpserv.plugins import Directory, FilterMaker, find_filters, make_filter
 from smtpserv.testing.memory import RecordingProcessor, make_message
+from tests.filter_tools import Filter, RecipientFilter
 from tests.server_tools import Reactor
-from tests.test_filters_chain import Filter
 
 REACTOR = cast(Any, Reactor())
 
@@ -109,13 +109,24 @@ class DoorTests(InstalledCase):
         """What filters nothing is refused, and so is a name that no filter has."""
         self.module.wrong = RecordingProcessor()
         for description, line in (
-            ("stranger.filters:wrong", "--filter=stranger.filters:wrong is no IMessageFilter: "),
+            (
+                "stranger.filters:wrong",
+                "--filter=stranger.filters:wrong is no IMessageFilter or IRecipientFilter: ",
+            ),
             ("add-heade:x", "no filter is called 'add-heade'; did you mean add-header?"),
             ("received:x", "--filter=received: received: too many positional arguments"),
         ):
             self.assertIn(line, str(self.assertRaises(StartError, made, description)))
 
     def test_interface(self) -> None:
-        """They honour the interface."""
+        """They honour the interface, and let the body go past."""
         for description in ("add-header:a:b", "received"):
-            self.assertTrue(verifyObject(IMessageFilter, made(description)))
+            self.assertTrue(verifyObject(IHeaderFilter, made(description)))
+
+    def test_recipients(self) -> None:
+        """One of recipients is a filter, too; it is held to its interface."""
+        self.module.one, self.module.broken = RecipientFilter(), RecipientFilter()
+        self.module.broken.filter_recipient = None
+        self.assertIs(made("stranger.filters:one"), self.module.one)
+        error = self.assertRaises(StartError, made, "stranger.filters:broken")
+        self.assertIn("is no IRecipientFilter: ", str(error))

@@ -20,7 +20,18 @@ BELOW: Final = (
     VALUES
     | EDITS
     | PLACES
-    | {"error", "interfaces", "escape", "settings", "arguments", "trace", "tls", "metrics"}
+    | {
+        "error",
+        "interfaces",
+        "escape",
+        "settings",
+        "arguments",
+        "awaiting",
+        "collecting",
+        "trace",
+        "tls",
+        "metrics",
+    }
 )
 
 #: The rooms each room may import from; rooms that are not here may import from none.
@@ -37,11 +48,13 @@ MAY: Final[dict[str, set[str]]] = {
     "options": {"error", "escape", "plugins", "settings"},
     "dialogue": VALUES | {"error"},
     "server": VALUES
-    | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport"},
+    | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport", "awaiting"},
     "relay": VALUES
     | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"}
     | {"arguments", "network", "settings", "trace"},
     "transport": set(),
+    "awaiting": set(),
+    "collecting": VALUES | {"awaiting", "interfaces"},
     "policy": VALUES | PLACES | {"interfaces", "error", "dialogue", "settings", "arguments", "escape"},
     "mailman": VALUES | {"error", "interfaces", "domain", "arguments", "escape", "relay"},
     "spool": VALUES | {"error", "interfaces"},
@@ -49,11 +62,12 @@ MAY: Final[dict[str, set[str]]] = {
     "compat": VALUES | {"interfaces"},
     "exposition": {"metrics"},
     "web": {"error", "interfaces", "metrics", "exposition"},
+    "milter": BELOW | {"dialogue", "server"},
     "filters": BELOW | {"server", "policy"},
     "processors": BELOW | {"spool", "relay", "inbox", "mailman"},
-    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "web"},
+    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "milter", "web"},
     "testing": BELOW | {"server", "dialogue", "policy", "filters"},
-    "__main__": {"escape"},
+    "__main__": {"error", "escape"},
 }
 
 #: What the dialogue, which knows no clock, log or network, may not import even of the standard library.

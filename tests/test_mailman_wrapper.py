@@ -175,12 +175,14 @@ class WrapperTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(delivery))
 
     def test_exit_codes(self) -> None:
-        """0 is taken; 75, 71 and a signal are 451; any other is 554."""
+        """0 is taken; 75, 71 and a signal are 451, and so is what was set up wrongly; any other is 554."""
         self.assertIsNone(self.outcome(0))
         for status in (71, 75):
             self.assertEqual(self.outcome(status), reply.LISTS_DEFERRED)
         self.assertEqual(self.outcome(None, signal=9), reply.LISTS_DEFERRED)
-        for status in (1, 2, 64, 67, 70, 77, 126, 127, 255):
+        for status in (3, 4, 5, 6):
+            self.assertEqual(self.outcome(status), reply.LISTS_MISCONFIGURED)
+        for status in (1, 64, 67, 70, 77, 126, 127, 255):
             self.assertEqual(self.outcome(status), reply.LISTS_REFUSED)
         self.assertEqual(
             [each.code for each in (reply.LISTS_DEFERRED, reply.LISTS_REFUSED)],
@@ -190,9 +192,10 @@ class WrapperTests(SynchronousTestCase):
     def test_group_mismatch(self) -> None:
         """The classical trap is ours to mend: 451 4.3.5, and the log explains it."""
         said = b'Group mismatch error.  Mailman expected the mail\nwrapper script to be executed as "list"'
-        self.assertEqual(self.outcome(2, said), reply.LISTS_MISCONFIGURED)
+        for status, heard in ((2, said), (1, said), (2, b""), (8, b"Failure to find group name")):
+            self.assertEqual(self.outcome(status, heard), reply.LISTS_MISCONFIGURED)
+            self.assertIn("--with-mail-gid", self.said[-1])
         self.assertEqual(str(reply.LISTS_MISCONFIGURED)[:9], "451 4.3.5")
-        self.assertIn("--with-mail-gid", self.said[0])
         self.assertIn('to be executed as "list"', self.said[0])
 
     def test_said(self) -> None:

@@ -1,5 +1,7 @@
 """Who may relay: every trick that once turned a mail server into an open relay, and who is let through."""
 
+from collections.abc import Awaitable
+
 from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -140,6 +142,7 @@ def answered(path: str, session: Session = STRANGER, access: RelayAccess = ACCES
         return error.reply
     assert isinstance(command, Rcpt)
     (answer,) = {access.check_recipient(session, each, command.forward_path) for each in REVERSE_PATHS}
+    assert not isinstance(answer, Awaitable), "without a directory it is known at once"
     return answer
 
 

@@ -11,9 +11,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
 from smtpserv.error import Defer, Reject
 from smtpserv.reply import Reply
-from smtpserv.server.inquiry import Inquiry, as_deferred, reply_to
+from smtpserv.server.inquiry import Inquiry, reply_to
 from tests.server_tools import Later, always
 
 

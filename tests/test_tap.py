@@ -16,10 +16,10 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import __version__, options, tap
+from smtpserv.collecting import CollectingProcessor
 from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import StartError
 from smtpserv.interfaces import IStreamingProcessor
-from smtpserv.server.content import CollectingProcessor
 from smtpserv.server.journal import GATHER
 from smtpserv.server.limits import Limits
 from smtpserv.settings import SETTINGS

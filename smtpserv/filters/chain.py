@@ -8,16 +8,27 @@ from twisted.internet.defer import maybeDeferred
 from zope.interface import implementer
 
 from smtpserv import reply
-from smtpserv.edit import changed
-from smtpserv.interfaces import IMessageFilter, IMessageProcessor, IStreamingProcessor, Outcome
-from smtpserv.message import ForwardPath, Message
+from smtpserv.awaiting import as_deferred
+from smtpserv.collecting import InThread
+from smtpserv.edit import Edit, ReplaceBody, changed
+from smtpserv.error import SMTPError
+from smtpserv.interfaces import (
+    IHeaderFilter,
+    IMessageFilter,
+    IMessageProcessor,
+    IMessageSink,
+    IStreamingProcessor,
+    Outcome,
+)
+from smtpserv.message import Envelope, ForwardPath, Message
 from smtpserv.reply import Reply, Results
-from smtpserv.server.content import InThread
-from smtpserv.server.inquiry import as_deferred
-from smtpserv.server.reception import release
+from smtpserv.server.reception import refusal, release
 
 #: Octets of content that are read at once in a thread; what is not larger is read where we are.
 BLOCK: Final = 1 << 19
+
+Process = Callable[[Message], Outcome]
+Begin = Callable[[Envelope], IMessageSink | Awaitable[IMessageSink]]
 
 
 @implementer(IMessageProcessor)
@@ -33,53 +44,83 @@ class FilteringProcessor:
         self, processor: object, filters: Iterable[IMessageFilter], in_thread: InThread = maybeDeferred
     ) -> None:
         streaming = IStreamingProcessor(processor, None)
-        self._process: Final[Callable[[Message], Outcome]] = (
+        self._process: Final[Process] = (
             IMessageProcessor(processor).process_message
             if streaming is None
-            else partial(_stream, streaming, in_thread)
+            else lambda message: stream(partial(streaming.begin, message.session), in_thread, message)
         )
         self._filters: Final = tuple(filters)
 
     async def process_message(self, message: Message) -> Reply | Results | None:
-        """The processor's outcome, told in terms of the recipients that the client named.
-
-        A message that the filters left nobody to receive is accepted, and dropped: they wanted that.
-        """
-        original = message.envelope.forward_paths
-        for each in self._filters:
-            decision: Any = await _answer(each.filter_message(message))
-            if isinstance(decision, Reply):
-                return decision
-            if decision is not None:
-                message = changed(message, decision)
-        if not message.envelope.forward_paths:
-            return None
-        outcome: Any = await _answer(self._process(message))
-        if isinstance(outcome, Results) and message.envelope.forward_paths != original:
-            return _told(outcome, message.envelope.forward_paths, original)
-        return outcome  # type: ignore[no-any-return]
+        """The processor's outcome, told in terms of the recipients that the client named."""
+        return await process(message, self._filters, self._process)
 
 
-async def _answer(answer: Any) -> Any:
+async def process(
+    message: Message, filters: Iterable[IMessageFilter], then: Process
+) -> Reply | Results | None:
+    """Ask the filters, and give what they leave of a message to whoever is next."""
+    left = await ask(message, filters)
+    if not isinstance(left, Message):
+        return left
+    outcome: Reply | Results | None = await answered(then(left))
+    return told(outcome, left.envelope.forward_paths, message.envelope.forward_paths)
+
+
+async def ask(message: Message, filters: Iterable[IMessageFilter]) -> Message | Reply | None:
+    """What filters leave of a message, or what is said if it ends here.
+
+    A message that they left nobody to receive is accepted, and dropped: they wanted that.
+    """
+    for each in filters:
+        decision: Any = await answered(each.filter_message(message))
+        if isinstance(decision, Reply):
+            return decision
+        if decision is not None:
+            message = changed(message, _permitted(each, decision))
+    return message if message.envelope.forward_paths else None
+
+
+def _permitted(each: IMessageFilter, edits: Sequence[Edit]) -> Sequence[Edit]:
+    """Edits as they are, if the filter is one that may make them: the body may have gone past it."""
+    if IHeaderFilter.providedBy(each) and any(isinstance(edit, ReplaceBody) for edit in edits):
+        raise TypeError(f"{type(each).__name__} is a filter of headers, and wants to replace a body")
+    return edits
+
+
+async def answered(answer: Any) -> Any:
+    """The answer, whether it is there or will be."""
     return await as_deferred(answer) if isinstance(answer, Awaitable) else answer
 
 
-async def _stream(processor: IStreamingProcessor, in_thread: InThread, message: Message) -> Any:
+async def stream(begin: Begin, in_thread: InThread, message: Message) -> Any:
     """Give a message to a processor that takes it in pieces."""
-    sink = await _answer(processor.begin(message.session, message.envelope))
+    sink = await answered(begin(message.envelope))
     try:
         with message.content.open() as file:
             read = file.read if message.content.size <= BLOCK else partial(in_thread, file.read)
-            while chunk := await _answer(read(BLOCK)):
-                await _answer(sink.write(chunk))
+            while chunk := await answered(read(BLOCK)):
+                await put(sink, chunk)
     except BaseException:
         release(sink)
         raise
-    return await _answer(sink.finish())
+    return await answered(sink.finish())
 
 
-def _told(outcome: Results, new: Sequence[ForwardPath], original: Sequence[ForwardPath]) -> Results:
-    """A reply for each recipient that the client named, of those for the recipients that the filters left.
+async def put(sink: IMessageSink, octets: bytes) -> None:
+    """Write.
+
+    :raises smtpserv.error.SMTPError: for a sink that answers what it should raise.
+    """
+    said: Any = await answered(sink.write(octets))
+    if said is not None:
+        raise SMTPError(refusal(said, "write"))
+
+
+def told(
+    outcome: Reply | Results | None, new: Sequence[ForwardPath], original: Sequence[ForwardPath]
+) -> Reply | Results | None:
+    """An outcome in terms of the recipients that the client named, of one for those that the filters left.
 
     Who stayed is told his own. What became of those who were added is told to those whose place they took,
     who are all that went; where nobody went, to everybody, so that no failure goes unheard. Who went and was
@@ -87,6 +128,8 @@ def _told(outcome: Results, new: Sequence[ForwardPath], original: Sequence[Forwa
 
     :raises ValueError: for a number of replies that is not that of the recipients.
     """
+    if not isinstance(outcome, Results) or new == original:
+        return outcome
     left = list(zip(new, outcome.replies, strict=True))
     own: list[Reply | None] = []
     for path in original:

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from smtpserv.edit import AddField, InsertField
 from smtpserv.error import StartError
-from smtpserv.interfaces import IMessageFilter
+from smtpserv.interfaces import IHeaderFilter
 from smtpserv.message import Message
 from smtpserv.trace import received_field
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
 
 
-@implementer(IMessageFilter)
+@implementer(IHeaderFilter)
 class AddHeader:
     """Adds the same field to each message, below its others."""
 
@@ -28,7 +28,7 @@ class AddHeader:
         return self._edits
 
 
-@implementer(IMessageFilter)
+@implementer(IHeaderFilter)
 class Received:
     """Adds our Received field at the top (RFC 5321 section 4.4).
 

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from smtpserv.collecting import InThread
 from smtpserv.policy.lookup import Records
-from smtpserv.server.content import InThread
 
 #: Seconds after which no more questions are asked for a message, and how many are asked at most.
 DEADLINE: Final = 20.0

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from smtpserv import reply
 from smtpserv.arguments import read_argument
+from smtpserv.collecting import InThread
 from smtpserv.edit import DeleteField, HeaderEdit, InsertField
 from smtpserv.error import SMTPError, StartError
 from smtpserv.filters.questions import Find, Questions
@@ -21,7 +22,6 @@ from smtpserv.interfaces import IMessageFilter
 from smtpserv.message import Message
 from smtpserv.network import Networks
 from smtpserv.policy.lookup import system_lookup
-from smtpserv.server.content import InThread
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore

@@ -1,7 +1,9 @@
 """``smtpserv mailman-config``: what Mailman 3 must be told so that its mail goes through smtpserv."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
+
+from twisted.python.usage import Options
 
 from smtpserv.error import StartError
 
@@ -45,6 +47,38 @@ def _where(options: MailmanOptions) -> str:
     host = options.lmtp_host.replace(":", "\\:")
     way = ":map=VAR_DIR/data/postfix_lmtp" if options.map_config else ""
     return f"mailman:UPSTREAM:lmtp={host},{options.lmtp_port}{way}"
+
+
+class _Options(Options):
+    """What ``smtpserv mailman-config`` takes."""
+
+    synopsis = "Usage: smtpserv mailman-config [options]"
+    longdesc = "Prints what mailman.cfg of GNU Mailman 3 must say so that its mail goes through smtpserv."
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["lmtp", None, "127.0.0.1,8024", "where Mailman listens: HOST,PORT"],
+        ["smtp", None, "127.0.0.1,8025", "where smtpserv listens: HOST,PORT"],
+        ["map", None, "", "a file to be written for Mailman, where smtpserv watches its map (map=)"],
+    ]
+
+
+def command(arguments: list[str]) -> str:
+    """What ``smtpserv mailman-config`` prints.
+
+    :raises UsageError: for an option that is none.
+    :raises StartError: for a value that can't be used.
+    """
+    options = _Options()
+    options.parseOptions(arguments)
+    lmtp_host, lmtp_port = _place(options["lmtp"])
+    smtp_host, smtp_port = _place(options["smtp"])
+    return mailman_config(MailmanOptions(lmtp_host, lmtp_port, smtp_host, smtp_port, options["map"]))
+
+
+def _place(written: str) -> tuple[str, int]:
+    host, _, port = written.rpartition(",")
+    if not host or not (port.isascii() and port.isdigit()):
+        raise StartError(f"{written!r} is not HOST,PORT")
+    return host, int(port)
 
 
 _TEXT: Final = """\

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from zope.interface import implementer
+
 from smtpserv.error import StartError
 from smtpserv.mailman.address import ListAddress, mailman2_candidates
-from smtpserv.mailman.directory import DirectoryAway
+from smtpserv.mailman.directory import DirectoryAway, IListDirectory
 
 #: What is in the folder of every list.
 CONFIGURATION: Final = "config.pck"
@@ -48,3 +50,15 @@ class ListFolder:
 def folder_beside(wrapper: str) -> str:
     """Where Mailman 2 has its lists when its wrapper is ``PREFIX/mail/mailman``."""
     return str(Path(wrapper).absolute().parent.parent / "lists")
+
+
+@implementer(IListDirectory)
+class FolderDirectory:
+    """The folder as a directory."""
+
+    def __init__(self, folder: ListFolder) -> None:
+        self._folder: Final = folder
+
+    async def knows(self, mailbox: str) -> bool:
+        """Whether the mailbox is a list's."""
+        return self._folder.find(mailbox) is not None

@@ -29,17 +29,20 @@ DEADLINE: Final = 120.0
 #: Octets kept of what one says.
 MOST_SAID: Final = 4096
 
-#: What the wrapper says when it is called by a process of a group that it was not built for.
+# Exit codes: of the wrapper's source (src/common.h), before it calls a script, and of sysexits.h. Any other
+# is taken to blame the message.
+_EX_OK: Final = 0
+_GROUP: Final = frozenset({2, 8})  # GROUP_MISMATCH, GROUP_NAME_NOT_FOUND
+_SET_UP: Final = frozenset({3, 4, 5, 6})  # SETREGID_FAILURE, EXECVE_FAILURE, MAIL_USAGE_ERROR ..._COMMAND
+_DEFERRED: Final = frozenset({71, 75})  # EX_OSERR, EX_TEMPFAIL
+
+#: How its complaint begins where it can be heard, should a program around it have changed the code.
 _GROUP_MISMATCH: Final = b"Group mismatch"
 _GROUP_TRAP: Final = (
-    "Mailman's wrapper {path} was built to be called by processes of one group alone (its configure was told"
-    " by --with-mail-gid), and smtpserv runs in another: run it in that group (twistd --gid), or build the"
-    " wrapper anew. It said: {said}"
+    "{path} was built to be called by processes of one group alone (configure's --with-mail-gid), and"
+    " smtpserv runs in another: run smtpserv in that group (twistd --gid), or build the wrapper anew."
+    " It ended with {status}, and said: {said}"
 )
-
-# Exit codes of sysexits.h. That the message itself is to blame is what any other says.
-_EX_OK: Final = 0
-_DEFERRED: Final = frozenset({71, 75})  # EX_OSERR, EX_TEMPFAIL
 
 _log = Logger()
 
@@ -89,11 +92,11 @@ class Wrapper:
         """
         if status == _EX_OK:
             return None
-        facts = {"path": self._path, "status": status, "said": _readable(said)}
-        if _GROUP_MISMATCH in said:
-            _log.error(_GROUP_TRAP, **facts)
+        group = status in _GROUP or _GROUP_MISMATCH in said
+        told = _GROUP_TRAP if group else "{path} ended with {status}, and said: {said}"
+        _log.error(told, path=self._path, status=status, said=_readable(said))
+        if group or status in _SET_UP:
             return reply.LISTS_MISCONFIGURED
-        _log.error("{path} ended with {status}, and said: {said}", **facts)
         return reply.LISTS_DEFERRED if status is None or status in _DEFERRED else reply.LISTS_REFUSED
 
 

@@ -38,14 +38,23 @@ class ProxyProcessor(Service):
     :param clock: tells the time, in seconds since 1970.
     :param forward_client: whether the server is told who our client is, if it wants to hear that.
     :param x_peer: whether an X-Peer field tells it, as smtpd did.
+    :param is_final: whether messages have arrived there, and take one recipient at a time.
     """
 
-    def __init__(self, clock: Any, route: Route, forward_client: bool = False, x_peer: bool = False) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        route: Route,
+        forward_client: bool = False,
+        x_peer: bool = False,
+        is_final: bool = False,
+    ) -> None:
         self.honours: Final = Honoured(route)
         self._clock: Final = clock
         self._route: Final = route
         self._forward_client: Final = forward_client
         self._x_peer: Final = x_peer
+        self._is_final: Final = is_final
 
     def startService(self) -> None:
         """Find out what the servers offer."""
@@ -72,7 +81,8 @@ class ProxyProcessor(Service):
             trace=lambda envelope: self._fields(session, envelope),
             hostname=session.hostname,
             forward_client=self._forward_client,
-            one_recipient=self._route.is_lmtp and session.greeting_verb != "LHLO",
+            one_recipient=self._is_final or (self._route.is_lmtp and session.greeting_verb != "LHLO"),
+            is_final=self._is_final,
         )
         return await open_passage(self._route, session, reverse_path, manner)
 

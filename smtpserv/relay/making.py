@@ -106,15 +106,18 @@ def _credentials(user: str, password_file: str, token_file: str) -> Credentials 
     try:
         return Credentials(
             user,
-            _secret("password-file", password_file) if password_file else "",
-            _secret("token-file", token_file) if token_file else None,
+            read_secret("password-file", password_file) if password_file else "",
+            read_secret("token-file", token_file) if token_file else None,
         )
     except ValueError as error:
         raise StartError(str(error)) from None
 
 
-def _secret(name: str, path: str) -> str:
-    """The first line of a file that nobody else may read."""
+def read_secret(name: str, path: str) -> str:
+    """The first line of a file that not everybody may read.
+
+    :raises StartError: for a file that is none such.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007:

@@ -47,34 +47,39 @@ _WITHOUT: Final[Mapping[str, Callable[[str | None], Reply | None]]] = {
 }
 
 
-def pass_sender(path: ReversePath, offers: Offers, more: int = 0) -> ReversePath:
+#: What is kept by having arrived: who asked for news of success has them in the reply to the message.
+_KEPT_AT_THE_END: Final = frozenset({"NOTIFY", "BY", "REQUIRETLS"})
+
+
+def pass_sender(path: ReversePath, offers: Offers, more: int = 0, is_final: bool = False) -> ReversePath:
     """The reverse-path as the next server may be told it.
 
     :param more: octets that we add to the message.
+    :param is_final: whether the message has arrived there: nothing that was promised is broken behind it.
     :raises SMTPError: with why it can't be.
     """
     if not path.parameters:
         return path
-    parameters = dict(_passed(path.parameters, offers))
+    parameters = dict(_passed(path.parameters, offers, is_final))
     size = parameters.get("SIZE")
     if size:
         parameters["SIZE"] = str(int(size) + more)
     return ReversePath(path.address, MappingProxyType(parameters))
 
 
-def pass_recipient(path: ForwardPath, offers: Offers) -> ForwardPath:
+def pass_recipient(path: ForwardPath, offers: Offers, is_final: bool = False) -> ForwardPath:
     """The same for a forward-path."""
     if not path.parameters:
         return path
-    return ForwardPath(path.address, _passed(path.parameters, offers))
+    return ForwardPath(path.address, _passed(path.parameters, offers, is_final))
 
 
-def _passed(parameters: Parameters, offers: Offers) -> Parameters:
+def _passed(parameters: Parameters, offers: Offers, is_final: bool) -> Parameters:
     passed = {}
     for keyword, value in parameters.items():
         if _is_offered(keyword, value, offers):
             passed[keyword] = value
-        elif keyword in _WITHOUT:
+        elif keyword in _WITHOUT and not (is_final and keyword in _KEPT_AT_THE_END):
             refusal = _WITHOUT[keyword](value)
             if refusal is not None:
                 raise SMTPError(refusal)

@@ -38,12 +38,14 @@ class Manner:
     :param hostname: our own name, by which a message that goes in circles is known.
     :param forward_client: whether the server is told who our client is, if it wants to hear that.
     :param one_recipient: whether a transaction has one recipient only.
+    :param is_final: whether messages have arrived where they are passed to.
     """
 
     trace: Callable[[Envelope], bytes]
     hostname: str
     forward_client: bool = False
     one_recipient: bool = False
+    is_final: bool = False
 
 
 async def open_passage(
@@ -106,7 +108,7 @@ class Passage:
         """
         client = self._client
         try:
-            path = pass_sender(reverse_path, client.dialogue.offers, _TRACE)
+            path = pass_sender(reverse_path, client.dialogue.offers, _TRACE, self._manner.is_final)
             if self._manner.forward_client:
                 await self._introduce()
             answer: Reply = await client.ask(Mail(path))
@@ -169,7 +171,8 @@ class Passage:
     async def _ask_recipient(self, path: ForwardPath) -> Reply:
         if self._lent.is_back:
             raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
-        answer: Reply = await self._client.ask(Rcpt(pass_recipient(path, self._client.dialogue.offers)))
+        passed = pass_recipient(path, self._client.dialogue.offers, self._manner.is_final)
+        answer: Reply = await self._client.ask(Rcpt(passed))
         if answer.accepted:
             self._accepted.append(path)
         return answer

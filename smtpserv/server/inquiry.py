@@ -1,8 +1,7 @@
 """Asking: a colleague answers at once, or later by a Deferred or awaitable, or by raising."""
 
-import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
 from smtpserv.error import SMTPError
 from smtpserv.escape import escape_controls
 from smtpserv.reply import Reply
@@ -123,19 +123,6 @@ class Inquiry:
         self._waited(question.since)
         question.then(answer)
         self._resume()
-
-
-def as_deferred(answer: Awaitable[Any]) -> "Deferred[Any]":
-    """Any awaitable as a Deferred: a coroutine, an asyncio future, or a Deferred itself."""
-    if isinstance(answer, Deferred):
-        return answer
-    if isinstance(answer, asyncio.Future):
-        return Deferred.fromFuture(answer)
-
-    async def wait() -> Any:
-        return await answer
-
-    return Deferred.fromCoroutine(wait())
 
 
 class HarmlessFailure(Failure):

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from smtpserv.awaiting import as_deferred
 from smtpserv.interfaces import (
     IAuthenticationObserver,
     IEarlyTalkerPolicy,
@@ -17,7 +18,6 @@ from smtpserv.interfaces import (
 )
 from smtpserv.message import Envelope, Session
 from smtpserv.reply import Reply
-from smtpserv.server.inquiry import as_deferred
 
 _log = Logger()
 

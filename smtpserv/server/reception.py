@@ -6,10 +6,10 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
 from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope
 from smtpserv.reply import Reply, Results
-from smtpserv.server.inquiry import as_deferred
 
 _log = Logger()
 

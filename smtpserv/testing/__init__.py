@@ -6,6 +6,8 @@ A whole server session in memory, around the real dialogue::
     session.say(PREAMBLE)
     session.say(b"Subject: hello\\r\\n\\r\\nhello\\r\\n.\\r\\n")
     assert session.last_reply().code == 250
+
+And a server to relay to, with a fault at any step: :mod:`smtpserv.testing.upstream`.
 """
 
 from smtpserv.testing.contract import MessageProcessorContract, StreamingProcessorContract
@@ -19,6 +21,7 @@ from smtpserv.testing.memory import (
     memory_house,
     memory_session,
 )
+from smtpserv.testing.upstream import ScriptedUpstream
 
 __all__ = [
     "PREAMBLE",
@@ -28,6 +31,7 @@ __all__ = [
     "MessageProcessorContract",
     "RecordingProcessor",
     "Script",
+    "ScriptedUpstream",
     "StreamingProcessorContract",
     "at_every_split",
     "make_message",

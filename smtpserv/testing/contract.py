@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface.verify import verifyObject
 
+from smtpserv.awaiting import as_deferred
 from smtpserv.interfaces import IMessageProcessor, IMessageSink, IStreamingProcessor
 from smtpserv.message import Message
 from smtpserv.reply import Reply, Results
-from smtpserv.server.inquiry import as_deferred
 from smtpserv.testing.memory import make_message
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from smtpserv.collecting import CollectingProcessor, InThread
 from smtpserv.dialogue.terms import Terms
-from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor, Outcome
+from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor, ITransactionProcessor, Outcome
 from smtpserv.message import Content, Envelope, ForwardPath, Message, Peer, ReversePath, Session
 from smtpserv.reply import Reply, parse_replies
-from smtpserv.server.content import CollectingProcessor, InThread
 from smtpserv.server.house import House
 from smtpserv.server.journal import Journal
 from smtpserv.server.limits import Limits
@@ -164,15 +164,15 @@ def memory_house(
     :param shared: what else a :class:`House` has: ``certificates``, ``authentication``, ``trusted`` ...
     """
     limits = limits or Limits()
-    streaming = IStreamingProcessor(processor, None)
-    if streaming is None:
-        streaming = CollectingProcessor(IMessageProcessor(processor), in_thread, limits.memory_limit)
+    engaged: Any = ITransactionProcessor(processor, None) or IStreamingProcessor(processor, None)
+    if engaged is None:
+        engaged = CollectingProcessor(IMessageProcessor(processor), in_thread, limits.memory_limit)
     return House(
         clock=clock,
         terms=terms or Terms(hostname="mx.example"),
         limits=limits,
         panel=seat([processor, *policies]),
-        processor=streaming,
+        processor=engaged,
         journal=Journal(clock, journal.append),
         **shared,
     )
@@ -181,7 +181,7 @@ def memory_house(
 def memory_session(processor: object, peer: Peer = Peer("192.0.2.1", 2525), **choices: Any) -> MemorySession:
     """A session that was just greeted.
 
-    :param processor: provides IMessageProcessor or IStreamingProcessor, and maybe policies.
+    :param processor: provides one of the processors' interfaces, and maybe policies.
     :param choices: ``policies``, ``terms``, ``limits``, ``in_thread`` and others: see :func:`memory_house`.
     """
     clock = Clock()

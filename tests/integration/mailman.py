@@ -17,7 +17,6 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -41,9 +40,14 @@ PIP_PATIENCE: Final = 600.0
 USER: Final = "restadmin"
 PASSWORD: Final = "restpass"
 
-#: What no test gets on without, and what is started only for those that say so: each is a process of 80 MB.
-NEEDED: Final = ("in", "pipeline", "out")
-OTHERS: Final = ("archive", "bounces", "command", "digest", "nntp", "retry", "task", "virgin")
+#: Seconds that starting it may take: several Pythons of 80 MB each, on a machine that may be busy.
+START_PATIENCE: Final = 300.0
+
+#: What it can run besides LMTP and REST, and what of it a post needs on its way to the members.
+RUNNERS: Final = frozenset(
+    {"archive", "bounces", "command", "digest", "in", "nntp", "out", "pipeline", "retry", "task", "virgin"}
+)
+POSTS: Final = frozenset({"in", "pipeline", "out"})
 
 CONFIGURATION: Final = """\
 [mailman]
@@ -125,7 +129,7 @@ class Mailman:
 
     :param here: an empty folder.
     :param smtp: the port that it sends to.
-    :param runners: of :data:`OTHERS`, those that it needs.
+    :param runners: of :data:`RUNNERS`, those that are started: :data:`POSTS` and more.
     :param with_map: whether it writes the map that Postfix would read.
     """
 
@@ -135,27 +139,30 @@ class Mailman:
         self.here = here
         self.lmtp = ("127.0.0.1", free_port())
         self.rest_port = free_port()
+        self.smtp_port = smtp or free_port()
+        self.runners = frozenset(runners)
         #: As ``map=`` is given it.
         self.map = here / "var" / "data" / "postfix_lmtp"
         (here / "home").mkdir()
         (here / "map.cfg").write_text(MAP_CONFIGURATION)
-        map_config = str(here / "map.cfg") if with_map else ""
-        options = MailmanOptions(lmtp_port=self.lmtp[1], smtp_port=smtp or free_port(), map_config=map_config)
-        (here / "mailman.cfg").write_text(self._configuration(options, set(runners)))
-        self.start()
+        self.start(with_map)
 
-    def _configuration(self, options: MailmanOptions, runners: set[str]) -> str:
+    def _configuration(self, with_map: bool) -> str:
+        options = MailmanOptions(
+            lmtp_port=self.lmtp[1],
+            smtp_port=self.smtp_port,
+            map_config=str(self.here / "map.cfg") if with_map else "",
+        )
         text = CONFIGURATION.format(
             here=self.here, mta=mailman_config(options), rest=self.rest_port, user=USER, password=PASSWORD
         )
-        for name in (*NEEDED, *runners):
-            text += f"[runner.{name}]\nsleep_time: 0.1s\n"
-        for name in set(OTHERS) - runners:
-            text += f"[runner.{name}]\nstart: no\n"
+        for name in sorted(RUNNERS):
+            text += f"[runner.{name}]\n{'sleep_time: 0.1s' if name in self.runners else 'start: no'}\n"
         return text
 
-    def start(self) -> None:
+    def start(self, with_map: bool = False) -> None:
         """Start it, in the foreground; after a stop, with the lists it had. It then takes some seconds."""
+        (self.here / "mailman.cfg").write_text(self._configuration(with_map))
         command = [str(installation() / "bin" / "master"), "--force", "-C", str(self.here / "mailman.cfg")]
         with open(self.here / "log", "ab") as log:
             self.master = subprocess.Popen(
@@ -184,8 +191,8 @@ class Mailman:
         """Until REST and LMTP answer: neither waits for the other."""
 
         def answers() -> bool:
-            if self.master.poll() is not None:
-                raise AssertionError(f"Mailman ended with {self.master.returncode}")
+            if self.has_ended():
+                raise AssertionError("Mailman has ended")
             try:
                 self.rest("system/versions")
                 Client(self.lmtp).close()
@@ -194,24 +201,27 @@ class Mailman:
             return True
 
         try:
-            wait_for("Mailman", answers)
+            wait_for("Mailman", answers, START_PATIENCE)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log}") from None
 
+    def has_ended(self) -> bool:
+        """Whether its first process has; it is not waited for, so that the group keeps its name."""
+        return bool(os.waitid(os.P_PID, self.master.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
     def stop(self) -> None:
         """Ask it to stop, and see that it does; it takes some seconds."""
-        if self.master.poll() is None:
-            self.master.send_signal(signal.SIGTERM)
+        os.kill(self.master.pid, signal.SIGTERM)
         try:
-            self.master.wait(PATIENCE)
+            wait_for("Mailman's end", self.has_ended)
         finally:
             self.kill()
 
     def kill(self) -> None:
-        """End all of its processes at once."""
-        with suppress(ProcessLookupError):
+        """End all of its processes at once, if they still run."""
+        if self.master.returncode is None:
             os.killpg(self.master.pid, signal.SIGKILL)
-        self.master.wait()
+            self.master.wait()
 
     def rest(self, path: str, method: str = "GET", **fields: object) -> Any:
         """Ask the REST API.

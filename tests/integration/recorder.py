@@ -34,7 +34,7 @@ class Recorder:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._count = 0
+        self._count = len(os.listdir(directory))
 
     def process_message(self, message: Message) -> "Deferred[None]":
         """Accepted when it is written."""

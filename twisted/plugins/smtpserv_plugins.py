@@ -93,6 +93,17 @@ exempt=CIDR,...   addresses whose messages are left as they are""",
     wants_hostname=True,
 )
 
+recipient_rewrite = FilterMaker(
+    name="recipient-rewrite",
+    help="gives mail to those that a file of aliases names instead",
+    arguments="""\
+FILE                 lines of name: target, target, as in aliases(5); read again when it changes
+domains=DOMAIN,...   where names without a domain hold [everywhere]""",
+    factory="smtpserv.filters.rewrite:make_rewrite",
+    wants_reactor=True,
+    wants_hostname=True,
+)
+
 proxy = ProcessorMaker(
     name="proxy",
     help="passes each transaction through to another mail server, live",
@@ -114,5 +125,44 @@ idle=SECONDS                that a connection is kept without use [60]
 connect-timeout=, greeting-timeout=, command-timeout=, data-timeout=, block-timeout=, end-timeout=SECONDS
                             RFC 5321's [30, 300, 300, 120, 180, 600]""",
     factory="smtpserv.processors.proxy:make_proxy",
+    wants_reactor=True,
+)
+
+mailman = ProcessorMaker(
+    name="mailman",
+    help="gives mail for GNU Mailman's lists to Mailman, and passes the rest on as proxy does",
+    arguments="""\
+All that proxy takes, but lmtp=, and:
+lmtp=HOST,PORT              Mailman 3's LMTP server [127.0.0.1,8024]
+domains=DOMAIN,...          the lists' domains: who is no list there is nobody, and others are not asked about
+api=URL                     Mailman's REST API is asked which lists there are, and not its LMTP server
+api-user=NAME               [restadmin]
+api-password-file=FILE      its first line is the password
+map=FILE                    or the regex transport map that Mailman writes tells it
+wrapper=PATH                Mailman 2's mail/mailman, in place of all of these
+lists=FOLDER                where Mailman 2 has its lists [lists beside the wrapper's folder]""",
+    factory="smtpserv.processors.mailman:make_mailman",
+dkim_sign = FilterMaker(
+    name="dkim-sign",
+    help="signs mail of our own domains, if it comes from us, by DKIM",
+    arguments="""\
+domain=DOMAIN,...   whose mail is signed, and that of the domains below; other mail is left as it is
+selector=NAME       under which the DNS has the public key: NAME._domainkey.DOMAIN
+key-file=PATH       the private key, RSA or Ed25519, in PEM or base64; read again when it changes
+fields=NAME,...     the header fields that are signed [those of RFC 6376 section 5.4.1]
+hosts=CIDR,...      whose mail is signed, besides that of who authenticated [127.0.0.0/8,::1,unix]""",
+    factory="smtpserv.filters.dkim_sign:make_dkim_sign",
+    wants_reactor=True,
+)
+
+milter = FilterMaker(
+    name="milter",
+    help="asks a milter (rspamd, OpenDKIM, SpamAssassin ...), and does what it says",
+    arguments="""\
+tcp:HOST:PORT, unix:PATH, inet:PORT@HOST or local:PATH   where it is
+default=tempfail|accept   what becomes of mail while it is away [tempfail]
+timeout=SECONDS           how long it may take to answer [30]
+Put it before --filter=received: a milter is not shown our own Received field.""",
+    factory="smtpserv.milter.filter:make_milter",
     wants_reactor=True,
 )

@@ -11,10 +11,10 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from smtpserv.awaiting import as_deferred
 from smtpserv.interfaces import IMessageProcessor, IMessageSink, IStreamingProcessor, Outcome
 from smtpserv.message import Content, Envelope, Message, Session
 from smtpserv.reply import Reply, Results
-from smtpserv.server.inquiry import as_deferred
 
 #: Runs a function that may block, off the reactor's thread.
 InThread = Callable[..., "Deferred[Any]"]

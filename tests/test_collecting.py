@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv.awaiting import as_deferred
+from smtpserv.collecting import BLOCK, CollectingSink, UnnamedFile
 from smtpserv.error import Reject
 from smtpserv.message import Content
 from smtpserv.reply import Reply
-from smtpserv.server.content import BLOCK, CollectingSink, UnnamedFile
-from smtpserv.server.inquiry import as_deferred
 from smtpserv.server.limits import Limits
 from smtpserv.testing import HandThread, RecordingProcessor, memory_session
 from smtpserv.testing.memory import run_now

@@ -1,0 +1,1 @@
+"""Talks to milters (rspamd, OpenDKIM, SpamAssassin and others) as Sendmail and Postfix do."""

@@ -1,0 +1,28 @@
+"""Asking a server whether it would take mail for a mailbox, without sending any."""
+
+from smtpserv.dialogue.command import Mail, Rcpt
+from smtpserv.error import SMTPError
+from smtpserv.message import ForwardPath, ReversePath
+from smtpserv.relay.client import passed_on
+from smtpserv.relay.route import Route
+from smtpserv.reply import Reply
+
+_NOBODY = Mail(ReversePath(""))
+
+
+async def would_take(route: Route, mailbox: str) -> bool:
+    """Say MAIL and RCPT, and give it up.
+
+    :return: False for a recipient that is refused for good.
+    :raises SMTPError: with the answer, where that is not it.
+    """
+    lent = await route.take()
+    try:
+        answer: Reply = await lent.client.ask(_NOBODY)
+        if answer.accepted:
+            answer = await lent.client.ask(Rcpt(ForwardPath(mailbox)))
+            if answer.accepted or answer.reply_class == 5:
+                return answer.accepted
+    finally:
+        lent.give_back()
+    raise SMTPError(passed_on(answer))

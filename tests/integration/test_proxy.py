@@ -1,0 +1,203 @@
+"""The proxy in a process of its own, and real mail servers behind it."""
+
+import re
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+from tests.integration.harness import (
+    Client,
+    IntegrationTestCase,
+    RecordingServer,
+    Server,
+    wait_for,
+)
+from tests.integration.messages import messages
+from tests.integration.test_postfix import Postfix
+from tests.integration.upstreams import (
+    DovecotLMTP,
+    EximServer,
+    OpenSMTPD,
+    SMTPSink,
+    Upstream,
+    require_root,
+)
+
+#: Messages that servers pass on which queue each, and think about it; and those that one takes as it is.
+SOME: Final = 100
+MANY: Final = 1000
+
+_NUMBER: Final = re.compile(rb"Message-ID: <([0-9]+)@messages\.example>\r?\n")
+
+Numbered = dict[int, bytes]
+
+
+def numbered(contents: Iterable[bytes]) -> Numbered:
+    """Messages by their number, each from the field that has it on: what stands before was added on the way.
+
+    :raises AssertionError: for two of the same number that are not the same.
+    """
+    found: Numbered = {}
+    for content in contents:
+        match = _NUMBER.search(content)
+        assert match is not None, content[:500]
+        message = content[match.start() :]
+        assert found.setdefault(int(match[1]), message) == message, f"{match[0]!r} came twice, not the same"
+    return found
+
+
+def send(client: Client, number: int, content: bytes, recipient: str = "recipient@example.net") -> bytes:
+    """One transaction; its last reply."""
+    client.send(f"MAIL FROM:<sender{number}@example.org> BODY=8BITMIME\r\nRCPT TO:<{recipient}>\r\n".encode())
+    answers = [client.reply(), client.reply()]
+    if not all(answer.startswith(b"250") for answer in answers):
+        client.command("RSET")
+        return next(answer for answer in answers if not answer.startswith(b"250"))
+    if not (answer := client.command("DATA")).startswith(b"354"):
+        client.command("RSET")
+        return answer
+    client.send((b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
+    return client.reply()
+
+
+class ProxyCase(IntegrationTestCase):
+    """Has a proxy."""
+
+    def proxy(self, port: int, *arguments: str) -> Server:
+        """A proxy before a server on loopback."""
+        return self.server(processor=":".join(["proxy", "127.0.0.1", str(port), *arguments]))
+
+    def started_upstream(self, kind: Any, *facts: Any) -> Any:
+        """An upstream that ends with the test."""
+        upstream: Upstream = kind(self.directory(), *facts)
+        self.addCleanup(upstream.stop)
+        return upstream
+
+    def send_all(self, proxy: Server, sent: Numbered) -> None:
+        """Send the messages in one session; each is accepted."""
+        with Client(proxy.address) as client:
+            client.hello()
+            for number, content in sent.items():
+                answer = send(client, number, content)
+                self.assertEqual(answer[:3], b"250", (number, answer, proxy.stderr[-2000:]))
+
+    def received(self, recording: RecordingServer, count: int) -> Numbered:
+        """What our recorder has, once there are so many."""
+        wait_for(f"{count} messages", lambda: len(recording.messages()) >= count)
+        return numbered(message.content for message in recording.messages())
+
+    def assert_same(self, received: Numbered, sent: Numbered) -> None:
+        """Octet for octet."""
+        self.assertEqual(received.keys(), sent.keys())
+        for number, content in sent.items():
+            self.assertEqual(received[number] == content, True, f"message {number} is changed")
+
+
+def some(kinds: Iterable[int] = range(10)) -> Numbered:
+    """A hundred messages, of these kinds."""
+    return {number: each for number, each in enumerate(messages(SOME)) if number % 10 in kinds}
+
+
+def with_lf(sent: Numbered) -> Numbered:
+    """As they lie in files."""
+    return {number: content.replace(b"\r\n", b"\n") for number, content in sent.items()}
+
+
+class ExactTests(ProxyCase):
+    """Upstreams that take content as it is."""
+
+    def test_octet_for_octet(self) -> None:
+        """A thousand messages arrive octet for octet, behind one Received field."""
+        recording = self.recording_server()
+        sent = dict(enumerate(messages(MANY)))
+        self.send_all(self.proxy(recording.port), sent)
+        contents = [message.content for message in recording.messages()]
+        self.assertEqual(len(contents), MANY)
+        self.assert_same(numbered(contents), sent)
+        field = re.compile(rb"Received: from client\.example [^\r]*(?:\r\n[ \t][^\r]*)*\r\nMessage-ID: ")
+        self.assertEqual([each[:300] for each in contents if not field.match(each)], [])
+
+    def test_smtp_sink(self) -> None:
+        """A thousand messages arrive in Postfix's smtp-sink."""
+        sink: SMTPSink = self.started_upstream(SMTPSink)
+        sent = dict(enumerate(messages(MANY)))
+        self.send_all(self.proxy(sink.port), sent)
+        self.assert_same(numbered(sink.messages()), with_lf(sent))
+
+    def test_upstream_comes_and_goes(self) -> None:
+        """While the upstream is killed and started again a client keeps its mail, and nothing is lost."""
+        recording = self.recording_server()
+        proxy = self.proxy(recording.port)
+        sent = dict(enumerate(messages(300)))
+        killed = threading.Event()
+        running = [recording]
+
+        def kill() -> None:
+            for _ in range(3):
+                wait = threading.Event()
+                wait.wait(0.3)
+                running[-1].process.kill()
+                running[-1].process.wait()
+                wait.wait(0.3)
+                running.append(running[-1].again())
+                running[-1].wait_until_ready()
+            killed.set()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        self.addCleanup(lambda: running[-1].kill())
+        self.addCleanup(killer.join)
+        deferred = 0
+        with Client(proxy.address) as client:
+            client.hello()
+            for number, content in sent.items():
+                while (answer := send(client, number, content))[:3] != b"250":
+                    self.assertEqual(answer[:7], b"451 4.4", answer)
+                    deferred += 1
+                    killed.wait(0.05)
+        killer.join()
+        self.assertTrue(deferred)
+        self.assert_same(numbered(message.content for message in recording.messages()), sent)
+        self.assertNotIn("Traceback", proxy.stderr)
+
+
+class QueueingTests(ProxyCase):
+    """Upstreams that queue what they accept, and send it on to our recorder."""
+
+    def assert_passes(self, recording: RecordingServer, port: int, sent: Numbered) -> None:
+        """All messages arrive."""
+        self.send_all(self.proxy(port), sent)
+        self.assert_same(self.received(recording, len(sent)), sent)
+
+    def test_postfix(self) -> None:
+        """Postfix."""
+        require_root("Postfix")
+        recording = self.recording_server()
+        postfix = Postfix(self.directory(), recording.port)
+        self.addCleanup(postfix.stop)
+        postfix.wait_until_ready()
+        self.assert_passes(recording, postfix.address[1], some())
+
+    def test_exim(self) -> None:
+        """Exim, which offers STARTTLS with a certificate that nobody knows."""
+        recording = self.recording_server()
+        exim = self.started_upstream(EximServer, recording.port)
+        self.assert_passes(recording, exim.port, some())
+        self.assertIn("P=esmtps", exim.log)
+
+    def test_opensmtpd(self) -> None:
+        """OpenSMTPD."""
+        recording = self.recording_server()
+        opensmtpd = self.started_upstream(OpenSMTPD, recording.port)
+        self.assert_passes(recording, opensmtpd.port, some())
+
+
+class LMTPTests(ProxyCase):
+    """Dovecot's LMTP server."""
+
+    def test_dovecot(self) -> None:
+        """Messages lie in a Maildir as they were sent."""
+        dovecot = self.started_upstream(DovecotLMTP)
+        sent = some()
+        self.send_all(self.proxy(dovecot.port, "lmtp=yes"), sent)
+        self.assert_same(numbered(dovecot.messages("recipient")), with_lf(sent))
