@@ -92,13 +92,21 @@ class ClientDialogue:
         """The command whose answer is the next to come; None when everything is answered."""
         return self._sent[0] if self._sent else None
 
+    @property
+    def ahead(self) -> State:
+        """Where the session stands when all that is under way is accepted."""
+        ahead = self.state
+        for command in (*self._sent, *self._held):
+            ahead = state.next_state(ahead, command.verb, _FORESEEN.get(command.verb, 250))
+        return ahead
+
     def say(self, command: Command) -> None:
         """Send a command, or hold it until it may go.
 
         :raises ValueError: for one that would come out of order even if all before it are accepted, and for
             what could not be said: see :func:`smtpserv.dialogue.wording.render`. Chunks are written.
         """
-        if isinstance(command, Bdat) or not state.in_order(self._state_ahead(), command.verb):
+        if isinstance(command, Bdat) or not state.in_order(self.ahead, command.verb):
             raise ValueError(f"{command.verb} is out of order")
         if self._held or not self._may_send():
             render(command)
@@ -138,11 +146,7 @@ class ClientDialogue:
         :raises ValueError: when no content is expected, or CHUNKING was not offered.
         """
         command = Bdat(len(octets), last)
-        if (
-            "CHUNKING" not in self.offers
-            or self._held
-            or not state.in_order(self._state_ahead(), command.verb)
-        ):
+        if "CHUNKING" not in self.offers or self._held or not state.in_order(self.ahead, command.verb):
             raise ValueError("a chunk is out of order")
         self._send(command)
         self._output.append(octets)
@@ -191,13 +195,6 @@ class ClientDialogue:
         if not self._sent:
             return True
         return "PIPELINING" in self.offers and self._sent[-1].verb not in _LAST_OF_A_GROUP
-
-    def _state_ahead(self) -> State:
-        """Where the session stands when all that is under way is accepted."""
-        ahead = self.state
-        for command in (*self._sent, *self._held):
-            ahead = state.next_state(ahead, command.verb, _FORESEEN.get(command.verb, 250))
-        return ahead
 
     def _send(self, command: Command) -> None:
         self._output.append(render(command))
