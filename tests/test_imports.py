@@ -37,6 +37,7 @@ BELOW: Final = (
 #: The rooms each room may import from; rooms that are not here may import from none.
 MAY: Final[dict[str, set[str]]] = {
     "error": {"reply"},
+    "tls": {"error"},
     "header": {"message"},
     "edit": {"message", "header", "dialogue"},
     "interfaces": VALUES | {"edit"},

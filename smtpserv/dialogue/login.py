@@ -101,7 +101,7 @@ class ClientMechanism:
         if self.is_done:
             return
         proof = _ADDITIONAL.search(text)
-        if proof is None or (self.respond(b64decode(proof[0])) and False) or not self.is_done:
+        if proof is None or self.respond(b64decode(proof[0])) or not self.is_done:
             raise LoginError("the server says yes before it may")
 
 

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtoc
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from smtpserv.tls.context import make_context, server_name
+from smtpserv.tls.context import blaming, make_context, server_name
 from smtpserv.tls.pem import alternative_names, read_authorities, read_identity
 
 _log = Logger()
@@ -113,14 +113,9 @@ class _Certificate:
         self, path: str, authorities: list[x509.Certificate], choose: Callable[[SSL.Connection], None]
     ) -> None:
         key, chain = read_identity(path)
-        try:
+        with blaming(path):
             self.names: Final = alternative_names(chain[0], x509.DNSName)
             self.context: Final = make_context(key, chain, authorities, choose)
-        except SSL.Error as error:
-            reasons = ", ".join(reason for _, _, reason in error.args[0])
-            raise ValueError(f"{path}: OpenSSL does not take it: {reasons}") from None
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: a certificate that cannot be used: {error}") from None
 
 
 #: By path; None for one that never was of any use.

@@ -1,6 +1,7 @@
 """How connections shake hands, and what is known of them when they have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypedDict
 from weakref import WeakKeyDictionary
 
@@ -30,27 +31,49 @@ class Facts(TypedDict):
     channel_binding: bytes
 
 
+def bare_context(method: int) -> SSL.Context:
+    """TLS 1.2 and newer. The ciphers are OpenSSL's own choice, which the system's maintainers look after."""
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(_OPTIONS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    return context
+
+
+def show(context: SSL.Context, key: Any, chain: Sequence[x509.Certificate]) -> None:
+    """Say by a certificate who we are.
+
+    :raises OpenSSL.SSL.Error: for a key or certificate that OpenSSL does not take, such as a short one.
+    """
+    context.use_certificate(chain[0])
+    context.use_privatekey(key)
+    for each in chain[1:]:
+        context.add_extra_chain_cert(each)
+
+
+def trust(context: SSL.Context, authorities: Sequence[x509.Certificate]) -> None:
+    """Believe the certificates that these vouch for."""
+    store = context.get_cert_store()
+    assert store is not None
+    for each in authorities:
+        store.add_cert(X509.from_cryptography(each))
+
+
 def make_context(
     key: Any,
     chain: list[x509.Certificate],
     authorities: Sequence[x509.Certificate],
     choose: Callable[[SSL.Connection], None],
 ) -> SSL.Context:
-    """TLS 1.2 and newer. The ciphers are OpenSSL's own choice, which the system's maintainers look after.
+    """What the server makes connections from.
 
     :param authorities: whose clients are known by their certificate; when there are none, no client is asked.
     :param choose: called with a connection whose client has said which name it wants, or that it wants none.
     :raises OpenSSL.SSL.Error: for a key or certificate that OpenSSL does not take, such as a short one.
     """
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(_OPTIONS)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context = bare_context(SSL.TLS_SERVER_METHOD)
     context.set_session_id(b"smtpserv")
-    context.use_certificate(chain[0])
-    context.use_privatekey(key)
-    for each in chain[1:]:
-        context.add_extra_chain_cert(each)
+    show(context, key, chain)
     context.set_alpn_select_callback(_select_protocol)
     context.set_tlsext_servername_callback(choose)
     if authorities:
@@ -58,15 +81,28 @@ def make_context(
     return context
 
 
+@contextmanager
+def blaming(path: str) -> Iterator[None]:
+    """Where a key or certificate is put to use, tell the file that holds it from those that are good.
+
+    :raises ValueError: in one line, for one that is not taken.
+    """
+    try:
+        yield
+    except SSL.Error as error:
+        reasons = ", ".join(reason for _, _, reason in error.args[0])
+        raise ValueError(f"{path}: OpenSSL does not take it: {reasons}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: a certificate that cannot be used: {error}") from None
+
+
 def _ask_clients(context: SSL.Context, authorities: Sequence[x509.Certificate]) -> None:
     """Ask clients for a certificate, and note what it is worth.
 
     No session is resumed: it would bring the certificate back, but not what was found of it.
     """
-    store = context.get_cert_store()
-    assert store is not None
+    trust(context, authorities)
     for each in authorities:
-        store.add_cert(X509.from_cryptography(each))
         context.add_client_ca(each)
     context.set_verify(SSL.VERIFY_PEER, _note_verdict)
     context.set_options(SSL.OP_NO_TICKET)

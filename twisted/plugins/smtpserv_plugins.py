@@ -142,6 +142,9 @@ map=FILE                    or the regex transport map that Mailman writes tells
 wrapper=PATH                Mailman 2's mail/mailman, in place of all of these
 lists=FOLDER                where Mailman 2 has its lists [lists beside the wrapper's folder]""",
     factory="smtpserv.processors.mailman:make_mailman",
+    wants_reactor=True,
+)
+
 dkim_sign = FilterMaker(
     name="dkim-sign",
     help="signs mail of our own domains, if it comes from us, by DKIM",
