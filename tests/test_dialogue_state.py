@@ -133,9 +133,9 @@ class Table(SynchronousTestCase):
         self.assertEqual([verb for verb in VERBS if in_order(REFUSED, verb)], ["QUIT"])
 
     def test_mail_data_has_no_commands(self) -> None:
-        """Within mail data and before the greeting no command of the table is in order."""
-        for start in (DATA, CONNECTING, TLS, AUTH):
-            self.assertEqual([verb for verb in state.ORDERED & set(VERBS) if in_order(start, verb)], [])
+        """Within mail data or an exchange, before the greeting and behind the end no command is in order."""
+        for start in (DATA, CONNECTING, TLS, AUTH, CLOSED):
+            self.assertEqual([verb for verb in VERBS if in_order(start, verb)], [])
 
     def test_every_state_is_in_the_table(self) -> None:
         """No state is missing, none is unreachable, and each is printed by its name."""

@@ -25,8 +25,9 @@ _LAST_OF_A_GROUP: Final = frozenset(
     {state.GREETING, "EHLO", "HELO", "LHLO", "DATA", "STARTTLS", "AUTH", state.RESPONSE, "QUIT", "XCLIENT"}
 )
 
-#: The class of reply that says yes; 2 for what is not listed.
-_YES: Final = {"DATA": 3}
+#: How a command under way is foreseen to be answered; 250 for what is not listed. Of an exchange nobody knows
+#: whether it goes on, and so what a line behind it would be taken for: nothing is said there.
+_FORESEEN: Final = {"DATA": 354, "AUTH": 421, state.RESPONSE: 421}
 
 #: What answers DATA, and a SASL exchange; nothing else is ever answered with 3yz.
 _CLASSES: Final = {"DATA": (3, 4, 5), "AUTH": (2, 3, 4, 5), state.RESPONSE: (2, 3, 4, 5)}
@@ -91,13 +92,21 @@ class ClientDialogue:
         """The command whose answer is the next to come; None when everything is answered."""
         return self._sent[0] if self._sent else None
 
+    @property
+    def ahead(self) -> State:
+        """Where the session stands when all that is under way is accepted."""
+        ahead = self.state
+        for command in (*self._sent, *self._held):
+            ahead = state.next_state(ahead, command.verb, _FORESEEN.get(command.verb, 250))
+        return ahead
+
     def say(self, command: Command) -> None:
         """Send a command, or hold it until it may go.
 
         :raises ValueError: for one that would come out of order even if all before it are accepted, and for
-            what could not be said: see :func:`smtpserv.dialogue.wording.render`.
+            what could not be said: see :func:`smtpserv.dialogue.wording.render`. Chunks are written.
         """
-        if not state.in_order(self._state_ahead(), command.verb):
+        if isinstance(command, Bdat) or not state.in_order(self.ahead, command.verb):
             raise ValueError(f"{command.verb} is out of order")
         if self._held or not self._may_send():
             render(command)
@@ -110,7 +119,7 @@ class ClientDialogue:
 
         :raises ValueError: when no mail data is expected.
         """
-        if self.state is not state.DATA:
+        if not self._takes_mail_data:
             raise ValueError("mail data is out of order")
         if b"." in content:
             tail = self._tail
@@ -125,7 +134,7 @@ class ClientDialogue:
 
         :raises ValueError: when no mail data is expected.
         """
-        if self.state is not state.DATA or END_OF_DATA in self._sent:
+        if not self._takes_mail_data:
             raise ValueError("the end of mail data is out of order")
         self._output.append(b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n")
         self._tail = b"\r\n"
@@ -137,11 +146,7 @@ class ClientDialogue:
         :raises ValueError: when no content is expected, or CHUNKING was not offered.
         """
         command = Bdat(len(octets), last)
-        if (
-            "CHUNKING" not in self.offers
-            or self._held
-            or not state.in_order(self._state_ahead(), command.verb)
-        ):
+        if "CHUNKING" not in self.offers or self._held or not state.in_order(self.ahead, command.verb):
             raise ValueError("a chunk is out of order")
         self._send(command)
         self._output.append(octets)
@@ -181,24 +186,22 @@ class ClientDialogue:
         """The connection is gone, or of no use."""
         self.state = state.CLOSED
 
+    @property
+    def _takes_mail_data(self) -> bool:
+        """Whether it is expected, and its end has not been said: what follows that is a command."""
+        return self.state is state.DATA and not self._sent
+
     def _may_send(self) -> bool:
         if not self._sent:
             return True
         return "PIPELINING" in self.offers and self._sent[-1].verb not in _LAST_OF_A_GROUP
-
-    def _state_ahead(self) -> State:
-        """Where the session stands when all that is under way is accepted."""
-        ahead = self.state
-        for command in (*self._sent, *self._held):
-            ahead = state.next_state(ahead, command.verb, 100 * _YES.get(command.verb, 2))
-        return ahead
 
     def _send(self, command: Command) -> None:
         self._output.append(render(command))
         self._sent.append(command)
 
     def _release(self) -> None:
-        while self._held and self._may_send():
+        while self._held and not self.state.is_deaf and self._may_send():
             self._send(self._held.popleft())
 
     def _answer(self, reply: Reply) -> Answer | None:

@@ -50,7 +50,7 @@ class ReplyReader:
                 return _single(line) if len(lines) == 1 else _reply(lines)
             self._lines.append(line)
             self._size += len(line)
-            if line[:3] != self._lines[0][:3] or self._size > MAX_REPLY:
+            if line[:3] != self._lines[0][:3] or self._size > MAX_REPLY or not _LINE.fullmatch(line):
                 raise MalformedReply("a reply that does not end as it began")
         if len(self._buffer) >= MAX_LINE:
             raise MalformedReply("a line without an end")
@@ -75,4 +75,4 @@ def _reply(lines: list[bytes]) -> Reply:
     if not status or int(status[0]) != code // 100:
         status = ""
     texts = [text[len(status) + 1 :] if status else text for text in texts]
-    return Reply(code, "\n".join([sayable(text) for text in texts]), status)
+    return Reply(code, "\n".join([sayable(text.replace("\n", "\\n")) for text in texts]), status)

@@ -72,13 +72,16 @@ TABLE: Final[Mapping[State, Mapping[str, Mapping[int, State]]]] = {
 for _state, _row in TABLE.items():
     _state.moves = _row
 
-#: The verbs that have a place in the order of things; all others may come at any time after the greeting.
+#: The verbs that have a place in the order of things; all others may come wherever commands do.
 ORDERED: Final = frozenset(verb for row in TABLE.values() for verb in row)
+
+#: Where a line is no command, or none but what is in the state's row.
+_WITHOUT_COMMANDS: Final = frozenset({CONNECTING, REFUSED, TLS, AUTH, DATA, CLOSED})
 
 
 def in_order(state: State, verb: str) -> bool:
     """Whether the command may come now; if not, it is answered with 503 and changes nothing."""
-    return verb in state.moves or (verb not in ORDERED and state is not REFUSED)
+    return verb in state.moves or (verb not in ORDERED and state not in _WITHOUT_COMMANDS)
 
 
 def next_state(state: State, verb: str, code: int) -> State:

@@ -4,6 +4,7 @@ A line is built from values, and looked at once more as a whole before it goes o
 comes of one command is one line, and no second command.
 """
 
+import re
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -42,21 +43,24 @@ def render(command: Command) -> bytes:
 def _hello(command: Hello) -> str:
     if not grammar.is_hello_name(command.name.encode()):
         raise ValueError(f"not a name to say hello with: {command.name!r}")
-    return f"{command.verb} {command.name}"
+    return f"{_word(command.verb)} {command.name}"
 
 
 def _mail(command: Mail) -> str:
     path = command.reverse_path
-    return f"MAIL {_checked(f'FROM:<{path.address}>', grammar.MAIL_ARGUMENT)}{_tail(path.parameters)}"
+    return f"MAIL {_path('FROM', path.address, grammar.MAIL_ARGUMENT)}{_tail(path.parameters)}"
 
 
 def _rcpt(command: Rcpt) -> str:
     path = command.forward_path
-    return f"RCPT {_checked(f'TO:<{path.address}>', grammar.RCPT_ARGUMENT)}{_tail(path.parameters)}"
+    return f"RCPT {_path('TO', path.address, grammar.RCPT_ARGUMENT)}{_tail(path.parameters)}"
 
 
-def _checked(argument: str, form: Any) -> str:
-    if not form.fullmatch(argument.encode()):
+def _path(lead: str, address: str, form: re.Pattern[bytes]) -> str:
+    """An address in brackets, if all of it is one: its own bracket might end it, and parameters follow."""
+    argument = f"{lead}:<{address}>"
+    match = form.fullmatch(argument.encode())
+    if match is None or address.encode() not in (match[1] or b"", match[2]):
         raise ValueError(f"not a path: {argument!r}")
     return argument
 
@@ -65,8 +69,9 @@ def _tail(parameters: Parameters) -> str:
     if not parameters:
         return ""
     words = [keyword if value is None else f"{keyword}={value}" for keyword, value in parameters.items()]
-    for word in words:
-        if not grammar.PARAMETER.fullmatch(word.encode()):
+    for word, keyword in zip(words, parameters, strict=True):
+        match = grammar.PARAMETER.fullmatch(word.encode())
+        if match is None or match[1] != keyword.encode():
             raise ValueError(f"not a parameter: {word!r}")
     return " ".join(["", *words])
 
@@ -76,9 +81,10 @@ def _bdat(command: Bdat) -> str:
 
 
 def _auth(command: Auth) -> str:
+    mechanism = _word(command.mechanism)
     if command.initial is None:
-        return f"AUTH {command.mechanism}"
-    return f"AUTH {command.mechanism} {_base64(command.initial) or '='}"
+        return f"AUTH {mechanism}"
+    return f"AUTH {mechanism} {_base64(command.initial) or '='}"
 
 
 def _response(command: Response) -> str:
@@ -92,18 +98,27 @@ def _base64(octets: bytes) -> str:
 def _override(command: Override) -> str:
     attributes = command.attributes.items()
     words = [
-        f"{name}={'[UNAVAILABLE]' if value is None else encode_xtext(value)}" for name, value in attributes
+        f"{_word(name)}={'[UNAVAILABLE]' if value is None else encode_xtext(value)}"
+        for name, value in attributes
     ]
-    return " ".join([command.verb, *words])
+    return " ".join([_word(command.verb), *words])
 
 
 def _worded(command: Plain | Foreign) -> str:
     if command.verb == RESPONSE:
         return "*"
-    if not command.verb.isalnum():
-        raise ValueError(f"not a verb: {command.verb!r}")
-    return f"{command.verb} {command.argument}" if command.argument else command.verb
+    verb = _word(command.verb)
+    return f"{verb} {command.argument}" if command.argument else verb
 
+
+def _word(text: str) -> str:
+    """A verb, a mechanism or the name of an attribute, if it is one word and no more."""
+    if not _WORD.fullmatch(text):
+        raise ValueError(f"not a word: {text!r}")
+    return text
+
+
+_WORD: Final = re.compile("[A-Za-z0-9_-]+")
 
 _RENDER: Final[Mapping[type[Command], Callable[[Any], str]]] = {
     Hello: _hello,

@@ -26,8 +26,9 @@ _QUIT: Final = Plain("QUIT")
 #: Octets of mail data that are sent at once; a small message goes out in one piece with its end.
 WORTH_SENDING: Final = 16384
 
-#: Where part of the content went out: there is no way back but to cut the connection.
-_WITH_CONTENT: Final = frozenset({state.DATA, state.BDAT})
+#: Where a transaction can be given up. Elsewhere, above all where part of the content went out, there is no
+#: way back but to cut the connection.
+_RESETTABLE: Final = frozenset({state.READY, state.MAIL, state.RCPT})
 
 
 class UpstreamFailed(SMTPError):
@@ -94,6 +95,8 @@ class SMTPClient(TwistedProtocol):
         self._room: Deferred[None] | None = None
         #: Octets of mail data that wait for more, or for its end.
         self._unsent = 0
+        #: Whether it closes when all is sent.
+        self._is_closing = False
         #: Why the connection is of no use any more.
         self._fate: UpstreamFailed | None = None
         #: What the server said before the content had ended: its answer, whatever follows.
@@ -152,6 +155,8 @@ class SMTPClient(TwistedProtocol):
         self._see_whether_it_is_wanted()
         self.dialogue.end()
         self._unsent = 0
+        if self._room is not None:
+            self._room.addErrback(_ignored)  # who waits for the verdict hears of it
         self._waiting_since = self._clock.seconds()
         question = self._question()
         self._flush()
@@ -181,14 +186,14 @@ class SMTPClient(TwistedProtocol):
 
     def reset(self) -> None:
         """Give up the transaction, if one is open; who asks next is answered behind it."""
-        if not self.is_usable or self.dialogue.state in _WITH_CONTENT:
+        if not self._is_resettable:
             self.abort()
-        elif self.dialogue.state is not state.READY:
+        elif self._questions or self.dialogue.state is not state.READY:
             self.ask(_RSET).addCallbacks(self._see_whether_it_did, _ignored)
 
     def quit(self) -> None:
         """Say goodbye, and close."""
-        if self.is_usable and self.dialogue.state not in _WITH_CONTENT:
+        if self._is_resettable:
             self.ask(_QUIT).addErrback(_ignored).addBoth(lambda _: self._close())
         else:
             self.abort()
@@ -201,11 +206,10 @@ class SMTPClient(TwistedProtocol):
 
     def sweep(self, now: float) -> None:
         """End what lasts too long."""
-        if self._questions or self._room or self._shaking:
+        moved = self._room or self._shaking or self._is_closing
+        if self._questions or moved:
             awaited = self.dialogue.awaited
-            patience = self._patience.of(
-                "" if self._room or self._shaking or awaited is None else awaited.verb
-            )
+            patience = self._patience.of("" if moved or awaited is None else awaited.verb)
             if now - self._waiting_since >= patience:
                 self.abort(UpstreamFailed(reply.UPSTREAM_SLOW))
 
@@ -270,6 +274,10 @@ class SMTPClient(TwistedProtocol):
         """The transport is closing; ``connectionLost`` does what there is to do."""
 
     @property
+    def _is_resettable(self) -> bool:
+        return self.is_usable and {self.dialogue.state, self.dialogue.ahead} <= _RESETTABLE
+
+    @property
     def _is_shaking(self) -> bool:
         return self._shaking is not None or (ISSLTransport.providedBy(self.transport) and self.tls is None)
 
@@ -279,7 +287,8 @@ class SMTPClient(TwistedProtocol):
         return question
 
     def _wait_for_room(self) -> "Deferred[None]":
-        self._room = Deferred(lambda _: self.abort())
+        if self._room is None:
+            self._room = Deferred(lambda _: self.abort())
         return self._room
 
     def _see_whether_it_is_wanted(self) -> None:
@@ -297,7 +306,10 @@ class SMTPClient(TwistedProtocol):
 
     def _close(self) -> None:
         self._fail(self._verdict or UpstreamFailed(reply.UPSTREAM_LOST, "closed"))
-        if self.transport is not None:
+        if self.transport is not None and not self._is_closing:
+            self._is_closing = True
+            self._waiting_since = self._clock.seconds()
+            self.transport.unregisterProducer()  # none closes before its producer is done
             self.transport.loseConnection()
 
     def _fail(self, fate: UpstreamFailed) -> None:
