@@ -109,10 +109,11 @@ def wheels() -> Path:
     return path
 
 
-def pip(environment: Path, *arguments: "str | Path") -> None:
+def pip(home: Path, *arguments: "str | Path") -> None:
     """Run pip for a virtual environment, which has none, with the wheels that are there."""
-    command = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
-    run(*command, "install", "--no-index", "--find-links", wheels(), *arguments)
+    python = home / "bin" / "python"
+    offline: list[str | Path] = ["--no-index", "--find-links", wheels()]
+    run(sys.executable, "-m", "pip", "--python", python, "install", *offline, *arguments)
 
 
 @cache
