@@ -1,7 +1,9 @@
 """All sessions of a server: opens them, counts them, sweeps them every second, and sees them out."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from itertools import islice
+from math import ceil
 from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -23,8 +25,11 @@ from smtpserv.server.protocol import SMTPServerProtocol
 
 _log = Logger()
 
-#: Seconds between two looks at the deadlines.
+#: Seconds between two looks at the deadlines of a session.
 SWEEP: Final = 1.0
+
+#: In so many turns of the reactor all sessions are looked at: ten thousand at once take milliseconds.
+TURNS: Final = 20
 
 
 class Sessions:
@@ -34,9 +39,10 @@ class Sessions:
         self._clock: Final = clock
         self._limits: Final = limits
         self._counts: Final = counts
-        self._sessions: Final[set[SMTPServerProtocol]] = set()
+        #: Who was looked at last comes last.
+        self._sessions: Final[OrderedDict[SMTPServerProtocol, None]] = OrderedDict()
         self._places: Final[Counter[str]] = Counter()
-        self._sweep: Final = LoopingCall(self._sweep_all)
+        self._sweep: Final = LoopingCall.withCount(self._sweep_share)
         self._sweep.clock = clock
         self._farewell: Reply | None = None
         self._empty: Deferred[None] | None = None
@@ -53,12 +59,12 @@ class Sessions:
     def open(self, house: House, peer: Peer) -> SMTPServerProtocol:
         """One more."""
         session = SMTPServerProtocol(house, peer, self._ended)
-        self._sessions.add(session)
+        self._sessions[session] = None
         self._counts.connections["accepted"] += 1
         self._counts.open = len(self._sessions)
         self._places[place_of(peer.host)] += 1
         if not self._sweep.running:
-            self._sweep.start(SWEEP, now=False)
+            self._sweep.start(SWEEP / TURNS, now=False)
         return session
 
     @property
@@ -75,15 +81,17 @@ class Sessions:
         if not self._sessions:
             return succeed(None)
         self._empty = Deferred()
-        cut = self._clock.callLater(deadline, self._each, SMTPServerProtocol.hang_up, self._farewell)
+        cut = self._clock.callLater(
+            deadline, self._each, self._sessions, SMTPServerProtocol.hang_up, self._farewell
+        )
         self._empty.addBoth(lambda _: cut.cancel() if cut.active() else None)
         empty = self._empty
-        self._each(SMTPServerProtocol.leave, self._farewell)
+        self._each(self._sessions, SMTPServerProtocol.leave, self._farewell)
         return empty
 
-    def _each(self, call: Callable[..., None], fact: object) -> None:
-        """Call it for every session; one that fails at it is cut, and does not hold up the others."""
-        for session in list(self._sessions):
+    def _each(self, sessions: Iterable[SMTPServerProtocol], call: Callable[..., None], fact: object) -> None:
+        """Call it for each; one that fails at it is cut, and does not hold up the others."""
+        for session in list(sessions):
             try:
                 call(session, fact)
             except Exception:
@@ -93,7 +101,7 @@ class Sessions:
     def _ended(self, session: SMTPServerProtocol) -> None:
         if session not in self._sessions:
             return
-        self._sessions.discard(session)
+        del self._sessions[session]
         self._counts.open = len(self._sessions)
         place = place_of(session.peer.host)
         self._places[place] -= 1
@@ -104,8 +112,15 @@ class Sessions:
             if self._empty is not None:
                 self._empty.callback(None)
 
-    def _sweep_all(self) -> None:
-        self._each(SMTPServerProtocol.sweep, self._clock.seconds())
+    def _sweep_share(self, turns: int) -> None:
+        """Look at those whose turn it is.
+
+        :param turns: how many have passed; more than one when the reactor is late.
+        """
+        share = list(islice(self._sessions, ceil(len(self._sessions) * turns / TURNS)))
+        for session in share:
+            self._sessions.move_to_end(session)
+        self._each(share, SMTPServerProtocol.sweep, self._clock.seconds())
 
 
 class SMTPServerFactory(Factory):

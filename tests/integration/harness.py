@@ -21,6 +21,8 @@ from typing import Any, Self, TypeVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.integration.starter import Started
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Seconds that anything may take before a test gives up.
@@ -76,7 +78,7 @@ def script(name: str) -> str:
 def environment(**more: str) -> dict[str, str]:
     """The environment of a server: this checkout comes first, and no settings of whoever runs the tests."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL") if name in os.environ}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | more
+    return kept | {"PYTHONPATH": str(ROOT)} | more
 
 
 #: Exit codes after SIGTERM; twistd ends itself by the signal that stopped its reactor.
@@ -86,7 +88,7 @@ STOPPED = (0, -signal.SIGTERM)
 class Server:
     """A server process under test.
 
-    :param command: the whole command line.
+    :param command: the whole command line; options alone are those of a server that is started quickly.
     :param address: where it is reached.
     :param directory: gets the files ``stdout`` and ``stderr``.
     """
@@ -103,15 +105,17 @@ class Server:
         self.address = address
         self.directory = directory
         with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
-            self.process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env=environment(**(env or {})),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                **popen,
-            )
+            more: dict[str, Any] = {
+                "cwd": directory,
+                "env": environment(**(env or {})),
+                "stdout": out,
+                "stderr": err,
+            }
+            self.process: subprocess.Popen[bytes] | Started
+            if command[0].startswith("-"):
+                self.process = Started(command, **more)
+            else:
+                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **more, **popen)
 
     @property
     def port(self) -> int:
@@ -257,7 +261,7 @@ class IntegrationTestCase(SynchronousTestCase):
     ) -> S:
         port = free_port()
         listen = f"--listen=tcp:{port}:interface=127.0.0.1"
-        command = [sys.executable, "-m", "smtpserv", listen, f"--processor={processor}", *options]
+        command = [listen, f"--processor={processor}", *options]
         return self.started(kind(command, ("127.0.0.1", port), directory, **more))
 
     def started(self, server: S) -> S:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,22 +66,23 @@ class LoadTests(IntegrationTestCase):
 
         On a virtual machine a thread is charged for time in which its host ran something else: pieces of work
         of 0.04 ms were seen to "take" 340 ms, thrice a second. So single turns prove nothing: what is judged
-        is the 95th percentile of all turns, and the median of those in which a message began or ended.
+        is the 95th percentile of all turns, and the median of those in which a message began or ended; and a
+        busy machine is allowed what it makes of other work of known length.
         """
         baseline = server.memory()
         self.assert_all_accepted(server)
-        grown = server.memory("VmHWM") - baseline
+        grown, longest = server.memory("VmHWM") - baseline, LONGEST_TURN * stretch()
         server.stop()
         turns, marked = map(sorted, json.loads(report.read_text()))
         figures = (
             f"{kind}: {baseline / MIB:.1f} MiB grew by {grown / MIB:.1f}; of {len(turns)} turns median"
             f" {_ms(turns, 50)}, p95 {_ms(turns, 95)}, p99 {_ms(turns, 99)}, longest {_ms(turns, 100)} ms;"
-            f" at a message's begin or end median {_ms(marked, 50)} ms"
+            f" at a message's begin or end median {_ms(marked, 50)} ms; bound {1000 * longest:.0f} ms"
         )
         msg(figures)
         self.assertLess(grown, ROOM, figures)
-        self.assertLess(_percentile(turns, 95), LONGEST_TURN, figures)
-        self.assertLess(_percentile(marked, 50), LONGEST_TURN, figures)
+        self.assertLess(_percentile(turns, 95), longest, figures)
+        self.assertLess(_percentile(marked, 50), longest, figures)
 
     def test_streaming(self) -> None:
         """A processor that streams sees each octet."""
@@ -108,6 +110,17 @@ class LoadTests(IntegrationTestCase):
         server, report = self.probed("debugging")
         self.assert_bounded("debugging", server, report)
         self.assertEqual(server.stdout.count(b"END MESSAGE"), CLIENTS + 3)
+
+
+def stretch() -> float:
+    """How many times as much CPU as at best a piece of work is charged for, at the 95th percentile."""
+    charged = []
+    for _ in range(200):
+        began = time.thread_time()
+        hashlib.sha256(bytes(MIB)).digest()
+        charged.append(time.thread_time() - began)
+    charged.sort()
+    return _percentile(charged, 95) / charged[0]
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float:

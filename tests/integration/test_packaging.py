@@ -37,8 +37,8 @@ LEFTOVERS = shutil.ignore_patterns(
     "__pycache__", "*.egg-info", "build", "dist", "dropin.cache", "_trial_temp*"
 )
 
-#: Nothing of this checkout; modules are compiled once.
-INSTALLED = {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
+#: Nothing of this checkout.
+INSTALLED = {"PYTHONPATH": ""}
 
 #: Seconds that pip may take.
 PIP_PATIENCE = 300.0
@@ -109,13 +109,35 @@ def wheels() -> Path:
     return path
 
 
+def pip(home: Path, *arguments: "str | Path") -> None:
+    """Run pip for a virtual environment, which has none, with the wheels that are there."""
+    python = home / "bin" / "python"
+    offline: list[str | Path] = ["--no-index", "--find-links", wheels()]
+    run(sys.executable, "-m", "pip", "--python", python, "install", *offline, *arguments)
+
+
+@cache
+def furnished() -> Path:
+    """A virtual environment with all that smtpserv needs, for copies: to unpack and compile it takes long."""
+    path = workshop() / "furnished"
+    run(sys.executable, "-m", "venv", "--without-pip", path)
+    needs = [
+        wheel for wheel in wheels().glob("*.whl") if not wheel.name.startswith(("smtpserv-", "setuptools-"))
+    ]
+    pip(path, "--no-deps", *needs)
+    return path
+
+
 @cache
 def install(*what: "str | Path") -> Path:
     """The ``bin`` folder of a new virtual environment in which that is installed."""
     path = Path(tempfile.mkdtemp(prefix="venv-", dir=workshop()))
-    run(sys.executable, "-m", "venv", "--without-pip", path)
-    pip = [sys.executable, "-m", "pip", "--python", str(path / "bin" / "python")]
-    run(*pip, "install", "--no-compile", "--no-index", "--find-links", wheels(), *what)
+    shutil.copytree(furnished(), path, symlinks=True, dirs_exist_ok=True)
+    for file in (path / "bin").iterdir():
+        text = b"" if file.is_symlink() else file.read_bytes()
+        if str(furnished()).encode() in text:
+            file.write_bytes(text.replace(str(furnished()).encode(), str(path).encode()))
+    pip(path, *what)
     return path / "bin"
 
 

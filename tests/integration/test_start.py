@@ -1,5 +1,6 @@
 """What is wrong about a start is said in one line, and what is right listens where it was told to."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -11,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 from twisted.trial.unittest import SkipTest
 
@@ -33,6 +33,9 @@ SOON = 15.0
 
 RECORDER = "tests.integration.recorder"
 MODULE = [sys.executable, "-m", "smtpserv"]
+
+#: The same in a process that has imported everything already.
+QUICKLY: list[str] = []
 
 #: Says where to listen, for a start that was expected to fail and does not.
 HARMLESS = ["--listen=tcp:0:interface=127.0.0.1"]
@@ -105,30 +108,23 @@ WRONG_FILES: Sequence[tuple[str, str]] = [
 class WrongStartTests(IntegrationTestCase):
     """A start that can't be: exit code 1 and one line that tells why."""
 
-    def starts(self, command: Sequence[str], options: Sequence[Sequence[str]]) -> list[list[Any]]:
+    def starts(
+        self, command: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[tuple[int | None, str]]:
         """Start with each of these options: exit codes (None: it did not end) and what stderr says."""
-        if command == MODULE:
-            command = [sys.executable, "-m", "tests.integration.starter"]
-            return cast(
-                list[list[Any]],
-                json.loads(self.run_to_end(command, json.dumps(options).encode(), 300).stdout),
-            )
-        done = [self.run_to_end([*command, *each]) for each in options]
-        return [[each.returncode, each.stderr.decode()] for each in done]
+        servers = []
+        for number, each in enumerate(options):
+            folder = self.here / f"start-{number}"
+            folder.mkdir()
+            servers.append(Server([*command, *each], ("", 0), folder))
+            self.addCleanup(servers[-1].kill)
+        return [(self.end_of(server), server.stderr) for server in servers]
 
-    def run_to_end(
-        self, command: Sequence[str], text: bytes = b"", patience: float = SOON
-    ) -> "subprocess.CompletedProcess[bytes]":
-        """Run a command that ends by itself."""
-        return subprocess.run(
-            command,
-            input=text,
-            env=environment(),
-            cwd=self.here,
-            capture_output=True,
-            timeout=patience,
-            check=False,
-        )
+    def end_of(self, server: Server) -> int | None:
+        """Its exit code, None if it does not end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return server.wait()
+        return None
 
     def assert_one_line(self, command: Sequence[str], wrong: Sequence[tuple[str, str]]) -> None:
         """All of these end with 1 and say why in one line; only lines of the log may stand before it."""
@@ -150,16 +146,16 @@ class WrongStartTests(IntegrationTestCase):
 
     def test_command_line(self) -> None:
         """Every wrong option and argument is named."""
-        self.assert_one_line(MODULE, WRONG)
+        self.assert_one_line(QUICKLY, WRONG)
 
     def test_smtpserv(self) -> None:
         """The command ``smtpserv`` says the same."""
-        self.assert_one_line([script("smtpserv")], WRONG[::9])
+        self.assert_one_line([script("smtpserv")], WRONG[::20])
 
     def test_twistd(self) -> None:
         """``twistd -n smtpserv`` says the same."""
         twistd = [script("twistd"), "--nodaemon", "--pidfile=", "smtpserv"]
-        self.assert_one_line(twistd, WRONG[::7])
+        self.assert_one_line(twistd, WRONG[::20])
 
     def test_configuration_file(self) -> None:
         """Everything wrong in a file is named, and the file too."""
@@ -168,7 +164,7 @@ class WrongStartTests(IntegrationTestCase):
             file = self.here / f"{number}.toml"
             file.write_text(text, "utf-8")
             wrong.append((f"--config={file}", named))
-        self.assert_one_line(MODULE, wrong)
+        self.assert_one_line(QUICKLY, wrong)
 
     def test_file_that_is_not_text(self) -> None:
         """Neither is a file that is no UTF-8 a reason for more than a line."""
