@@ -70,7 +70,7 @@ class ParameterTests(SynchronousTestCase):
                 self.assertEqual(self.passed(keyword, value, offers), refusal or "{}", (keyword, value))
 
     def test_at_the_end(self) -> None:
-        """Where messages have arrived, nothing that was promised is broken behind it; other things still are."""
+        """Where messages have arrived, no promise is broken behind it; other things still count."""
         for keyword, value, needed, refusal in SENDER + RECIPIENT:
             expected = "{}" if keyword in KEPT or not refusal else refusal
             self.assertEqual(self.passed(keyword, value, (), is_final=True), expected, keyword)

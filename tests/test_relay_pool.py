@@ -1,4 +1,4 @@
-"""The connections to one mail server: bounded, kept, reused, left alone for a while; and nothing stays behind."""
+"""The connections to one mail server: bounded, kept, reused, left alone for a while; nothing stays behind."""
 
 from typing import Any
 
