@@ -47,7 +47,7 @@ MAY: Final[dict[str, set[str]]] = {
     "milter": BELOW | {"dialogue", "server"},
     "filters": BELOW | {"server", "policy"},
     "processors": BELOW | {"spool", "relay", "inbox"},
-    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "milter", "web"},
+    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "web"},
     "testing": BELOW | {"server", "dialogue", "policy", "filters"},
     "__main__": {"escape"},
 }

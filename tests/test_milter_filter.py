@@ -101,6 +101,8 @@ class MessageTests(MilterCase):
 
     def test_broken_header(self) -> None:
         """What many a reader sees as body, the milter sees as body; one that it replaces is gone."""
+        message = message_of(b"A: b\r\n" + b"x" * MAX_SENT + b"\r\n\r\nbody\r\n")
+        self.assertIsNone(self.decision(ScriptedMilter(), message))
         message = message_of(b"A: b\r\nno field\r\nC: d\r\n\r\nbody\r\n")
         milter = ScriptedMilter()
         self.assertIsNone(self.decision(milter, message))
