@@ -217,8 +217,9 @@ class FaultTests(MilterCase):
         self.assertEqual([event["log_level"].name for event in self.log], ["warn"] * 2)
 
     def test_refused(self) -> None:
-        """Nobody is there."""
-        self.assert_failed(ConnectionRefusedError)
+        """Nobody is there; what the system says of it does not reach a terminal either."""
+        self.assert_failed(lambda: ConnectionRefusedError(string="\x1b"))
+        self.assertNotIn("\x1b", self.log[0]["reason"])
 
     def test_no_milter(self) -> None:
         """Something else is there."""
