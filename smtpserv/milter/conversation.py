@@ -104,7 +104,7 @@ class Conversation:
     def _settle(self, packet: Packet) -> None:
         """Heed what answers the event."""
         kind = packet.kind
-        refusal = _reply_of(packet.payload) if kind == Answer.REPLY else _REFUSALS.get(kind)
+        refusal = _refusal_of(packet)
         if refusal is not None:
             self._refuse(refusal)
         elif kind == Answer.ACCEPT or (kind == Answer.CONTINUE and self._told == Command.END_OF_MESSAGE):
@@ -138,6 +138,10 @@ _REFUSALS: Final = {
     Answer.SHUTDOWN: reply.FILTER_SHUTS_DOWN,
     Answer.FAIL_CONNECTION: reply.FILTER_SHUTS_DOWN,
 }
+
+
+def _refusal_of(packet: Packet) -> Reply | None:
+    return _reply_of(packet.payload) if packet.kind == Answer.REPLY else _REFUSALS.get(packet.kind)
 
 
 def _reply_of(payload: bytes) -> Reply:
