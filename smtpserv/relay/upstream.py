@@ -154,6 +154,7 @@ class Doorway:
             return UNIXClientEndpoint(self._reactor, host, timeout=patience)
         endpoint = HostnameEndpoint(self._direct, host, port, timeout=patience)
         if self.upstream.tls.mode is TLSMode.IMPLICIT:
+            assert self._creator is not None, "there is one but for no TLS"
             return wrapClientTLS(self._creator, endpoint)
         return endpoint
 
