@@ -78,7 +78,7 @@ class ProxyCase(SynchronousTestCase):
 
     def proxy(self, host: str = FIRST, policies: Any = (), terms: Any = None, **arguments: str) -> None:
         """Start the proxy, made as ``--processor=proxy:HOST:25:tls=none...`` makes it."""
-        self.processor = make_proxy(self.network, host, str(PORT), **PATIENCE | arguments)
+        self.processor = make_proxy(self.network, host, str(PORT), **_written(PATIENCE | arguments))
         self.house = memory_house(self.processor, self.network, self.journal, policies, terms)
         self.factory = SMTPServerFactory(self.house)
 
@@ -111,3 +111,8 @@ class ProxyCase(SynchronousTestCase):
         self.assertEqual(self.network.ends, [])
         self.assertEqual(self.upstream.open_connections, 0)
         self.assertEqual([str(call) for call in self.network.getDelayedCalls()], [])
+
+
+def _written(arguments: dict[str, str]) -> dict[str, str]:
+    """Those that say something."""
+    return {name: value for name, value in arguments.items() if value}
