@@ -82,10 +82,10 @@ class ProxyCase(SynchronousTestCase):
         self.house = memory_house(self.processor, self.network, self.journal, policies, terms)
         self.factory = SMTPServerFactory(self.house)
 
-    def client(self, greeted: bool = True) -> Client:
+    def client(self, greeted: bool = True, host: str = "127.0.0.1") -> Client:
         """One more client, which has said hello."""
         client = Client(self.network)
-        self.network.connect(self.factory, client)
+        self.network.connect(self.factory, client, host)
         if greeted:
             client.send(b"EHLO client.example\r\n")
         return client
