@@ -182,9 +182,12 @@ class Network(Clock):  # type: ignore[misc]  # as much of these as is called
         """A server is there; None: no more."""
         self._servers[host, port] = factory
 
-    def connect(self, factory: Any, protocol: Protocol) -> End:
-        """A client's end of a new connection to a factory."""
-        server = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 2525))
+    def connect(self, factory: Any, protocol: Protocol, host: str = "127.0.0.1") -> End:
+        """A client's end of a new connection to a factory.
+
+        :param host: where the client is.
+        """
+        server = factory.buildProtocol(IPv4Address("TCP", host, 2525))
         here, there = End(self, protocol, True), End(self, server, False)
         here.other, there.other = there, here
         self.ends += [here, there]

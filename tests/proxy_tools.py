@@ -78,14 +78,14 @@ class ProxyCase(SynchronousTestCase):
 
     def proxy(self, host: str = FIRST, policies: Any = (), terms: Any = None, **arguments: str) -> None:
         """Start the proxy, made as ``--processor=proxy:HOST:25:tls=none...`` makes it."""
-        self.processor = make_proxy(self.network, host, str(PORT), **PATIENCE | arguments)
+        self.processor = make_proxy(self.network, host, str(PORT), **_written(PATIENCE | arguments))
         self.house = memory_house(self.processor, self.network, self.journal, policies, terms)
         self.factory = SMTPServerFactory(self.house)
 
-    def client(self, greeted: bool = True) -> Client:
+    def client(self, greeted: bool = True, host: str = "127.0.0.1") -> Client:
         """One more client, which has said hello."""
         client = Client(self.network)
-        self.network.connect(self.factory, client)
+        self.network.connect(self.factory, client, host)
         if greeted:
             client.send(b"EHLO client.example\r\n")
         return client
@@ -111,3 +111,8 @@ class ProxyCase(SynchronousTestCase):
         self.assertEqual(self.network.ends, [])
         self.assertEqual(self.upstream.open_connections, 0)
         self.assertEqual([str(call) for call in self.network.getDelayedCalls()], [])
+
+
+def _written(arguments: dict[str, str]) -> dict[str, str]:
+    """Those that say something."""
+    return {name: value for name, value in arguments.items() if value}

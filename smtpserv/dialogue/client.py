@@ -182,6 +182,15 @@ class ClientDialogue:
         if self.state is state.TLS:
             self.state = state.CONNECTED
 
+    def conclude(self, rest: Reply) -> Results | None:
+        """The connection ends between LMTP's last replies: those that came stand (RFC 2033 section 4.2).
+
+        :param rest: is of the other recipients.
+        :return: None if no reply had come, or none was awaited.
+        """
+        results, self._results = self._results, []
+        return Results([*results, *[rest] * (self._recipients - len(results))]) if results else None
+
     def close(self) -> None:
         """The connection is gone, or of no use."""
         self.state = state.CLOSED

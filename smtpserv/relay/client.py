@@ -317,7 +317,10 @@ class SMTPClient(TwistedProtocol):
         if self._fate is not None:
             return
         self._fate = fate
+        results = self.dialogue.conclude(fate.reply)
         self.dialogue.close()
+        if results is not None:
+            self._questions.popleft().callback(results)
         waiting = [*self._questions, self._shaking, self._room]
         self._questions.clear()
         self._shaking = self._room = None
