@@ -108,9 +108,9 @@ class Passage:
         """
         client = self._client
         try:
-            path = pass_sender(reverse_path, client.dialogue.offers, _TRACE, self._manner.is_final)
             if self._manner.forward_client:
                 await self._introduce()
+            path = pass_sender(reverse_path, client.dialogue.offers, _TRACE, self._manner.is_final)
             answer: Reply = await client.ask(Mail(path))
             if not answer.accepted:
                 raise SMTPError(passed_on(answer))
@@ -128,10 +128,9 @@ class Passage:
 
     async def begin(self, envelope: Envelope) -> "Flow | ChunkFlow":
         """DATA: passed on; or begin with chunks, where the content can't go otherwise."""
+        self._see_whether_it_is_open()
         if envelope.reverse_path != self._reverse_path or list(envelope.forward_paths) != self._accepted:
             await self._begin_again(envelope)
-        if self._lent.is_back:
-            raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
         head = self._manner.trace(envelope)
         watch = LoopWatch(self._manner.hostname)
         if envelope.body == "BINARYMIME":
@@ -146,18 +145,22 @@ class Passage:
         self._lent.give_back()
 
     async def _introduce(self) -> None:
-        """Say who our client is; whatever the server thinks of it, the mail goes on."""
+        """Say who our client is; a server that does not believe it has its mail from us.
+
+        :raises SMTPError: for a client that the server does not greet.
+        """
         client = self._client
         said = introduction(self._session, client.dialogue.offers)
         if said is not None:
             answer: Reply = await client.ask(said)
             if said.verb == "XCLIENT" and answer.accepted:
-                await client.say_hello()
+                answer = await client.say_hello()
+                if not answer.accepted:
+                    raise SMTPError(passed_on(answer))
 
     async def _begin_again(self, envelope: Envelope) -> None:
         """Filters made the envelope another than was asked about: ask about that one."""
-        if self._accepted:
-            await self._client.ask(_RSET)
+        await self._client.ask(_RSET)
         await self.begin_transaction(envelope.reverse_path)
         try:
             answers = [await self._ask_recipient(path) for path in envelope.forward_paths]
@@ -169,13 +172,17 @@ class Passage:
             raise
 
     async def _ask_recipient(self, path: ForwardPath) -> Reply:
-        if self._lent.is_back:
-            raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
+        self._see_whether_it_is_open()
         passed = pass_recipient(path, self._client.dialogue.offers, self._manner.is_final)
         answer: Reply = await self._client.ask(Rcpt(passed))
         if answer.accepted:
             self._accepted.append(path)
         return answer
+
+    def _see_whether_it_is_open(self) -> None:
+        """If not, the connection may be another's by now."""
+        if self._lent.is_back:
+            raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
 
 
 class _Sink:
