@@ -65,13 +65,8 @@ MAY: Final[dict[str, set[str]]] = {
     "web": {"error", "interfaces", "metrics", "exposition"},
     "milter": BELOW | {"dialogue", "server"},
     "filters": BELOW | {"server", "policy"},
-<<<<<<< HEAD
     "processors": BELOW | {"spool", "relay", "inbox", "mailman"},
     "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "milter", "web"},
-=======
-    "processors": BELOW | {"spool", "relay", "inbox"},
-    "tap": BELOW | {"plugins", "options", "server", "dialogue", "policy", "filters", "web"},
->>>>>>> h4-milter
     "testing": BELOW | {"server", "dialogue", "policy", "filters"},
     "__main__": {"error", "escape"},
 }
