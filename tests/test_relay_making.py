@@ -202,7 +202,7 @@ class CredentialsTests(MakingCase):
         self.assertEqual(self.wrong(user="tim"), "user: password-file= or token-file= is missing")
 
     def test_files(self) -> None:
-        """A file that can't be read, is empty, or can be read by everybody is named; its content is not told."""
+        """A file that can't be read, is empty, or anybody can read, is named, and its content is not told."""
         folder: str = self.mktemp()
         os.mkdir(folder)
         for name in ("password_file", "token_file"):
