@@ -24,6 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpserv.domain import Domains
 from smtpserv.edit import AddField, DeleteField, Edit, InsertField, changed
 from smtpserv.error import SMTPError, StartError
+from smtpserv.filters import signing_key
 from smtpserv.filters.checks import make_check
 from smtpserv.filters.dkim_sign import LOCAL, DKIMSign
 from smtpserv.filters.signer import FIELDS, Signer
@@ -263,6 +264,11 @@ class KeyTests(SigningCase):
             error = self.assertRaises(ValueError, SigningKey.parse, octets)
             self.assertNotIn("secret", str(error))
             self.assertNotIn("c2Vj", str(error))
+
+    def test_short(self) -> None:
+        """A key so short that nobody believes its signatures is none."""
+        self.patch(signing_key, "LEAST_BITS", 2049)
+        self.assertRaises(ValueError, SigningKey.parse, pem(rsa_key()))
 
     def test_secret(self) -> None:
         """A key does not show in what is printed of it."""

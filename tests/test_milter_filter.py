@@ -101,6 +101,8 @@ class MessageTests(MilterCase):
 
     def test_broken_header(self) -> None:
         """What many a reader sees as body, the milter sees as body; one that it replaces is gone."""
+        message = message_of(b"A: b\r\n" + b"x" * MAX_SENT + b"\r\n\r\nbody\r\n")
+        self.assertIsNone(self.decision(ScriptedMilter(), message))
         message = message_of(b"A: b\r\nno field\r\nC: d\r\n\r\nbody\r\n")
         milter = ScriptedMilter()
         self.assertIsNone(self.decision(milter, message))
@@ -215,8 +217,9 @@ class FaultTests(MilterCase):
         self.assertEqual([event["log_level"].name for event in self.log], ["warn"] * 2)
 
     def test_refused(self) -> None:
-        """Nobody is there."""
-        self.assert_failed(ConnectionRefusedError)
+        """Nobody is there; what the system says of it does not reach a terminal either."""
+        self.assert_failed(lambda: ConnectionRefusedError(string="\x1b"))
+        self.assertNotIn("\x1b", self.log[0]["reason"])
 
     def test_no_milter(self) -> None:
         """Something else is there."""

@@ -112,6 +112,15 @@ class WayTests(MailmanCase):
         self.assertEqual(len(self.upstream.messages), 1)
         self.assertEqual([line for line in self.lists.commands if line.startswith(b"RCPT")], [])
 
+    def test_postmaster_of_a_domain(self) -> None:
+        """The postmaster of a domain of lists is somebody (RFC 5321 section 4.5.1)."""
+        self.start({"RCPT": NO_MAILBOX})
+        client = self.client()
+        client.say(MAIL)
+        self.assertEqual(self.rcpt(client, "Postmaster@lists.example"), ["250 2.1.5"])
+        self.post(client)
+        self.assertEqual(len(self.upstream.messages), 1)
+
     def test_one_way(self) -> None:
         """A recipient that goes another way is taken in the client's next transaction."""
         self.start()

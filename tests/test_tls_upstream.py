@@ -189,10 +189,15 @@ class VerificationTests(Case):
             self.assertFalse(self.passes(self.tls(mode, server_name="other.example"), server, MX))
 
     def test_platform(self) -> None:
-        """Without trust roots the platform's are asked, which do not know our authority."""
+        """Without trust roots the platform's authorities are believed, whoever they are."""
         server = Server(make_pair(MX, issuer=self.ca))
         for mode in VERIFIED:
             self.assertFalse(self.passes(UpstreamTLS.read(mode), server))
+        self.addCleanup(os.environ.update, dict(os.environ))
+        self.addCleanup(os.environ.pop, "SSL_CERT_FILE")
+        os.environ["SSL_CERT_FILE"] = self.roots
+        for mode in VERIFIED:
+            self.assertTrue(self.passes(UpstreamTLS.read(mode), server))
 
     def test_no_name(self) -> None:
         """One that has no names, or names that make no sense, is nobody's, whoever vouches for it."""

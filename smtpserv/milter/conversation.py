@@ -104,17 +104,20 @@ class Conversation:
     def _settle(self, packet: Packet) -> None:
         """Heed what answers the event."""
         kind = packet.kind
-        refusal = _reply_of(packet.payload) if kind == Answer.REPLY else _REFUSALS.get(kind)
+        refusal = _refusal_of(packet)
         if refusal is not None:
             self._refuse(refusal)
         elif kind == Answer.ACCEPT or (kind == Answer.CONTINUE and self._told == Command.END_OF_MESSAGE):
-            self._end(Results(self._refusals).combined() if self._refusals else self._edits or None)
+            self._accept()
         elif kind == Answer.DISCARD and self._told not in _BEFORE_MESSAGE:
             self._end(self._dropped)
         elif kind == Answer.SKIP and self._told in _REPEATED:
             self._skipped.add(self._told)
         elif kind != Answer.CONTINUE:
             raise MilterError(f"{self._told!r} was answered with {kind!r}")
+
+    def _accept(self) -> None:
+        self._end(Results(self._refusals).combined() if self._refusals else self._edits or None)
 
     def _refuse(self, refusal: Reply) -> None:
         if self._told == Command.RCPT and refusal.code != 421:
@@ -137,6 +140,10 @@ _REFUSALS: Final = {
 }
 
 
+def _refusal_of(packet: Packet) -> Reply | None:
+    return _reply_of(packet.payload) if packet.kind == Answer.REPLY else _REFUSALS.get(packet.kind)
+
+
 def _reply_of(payload: bytes) -> Reply:
     """The reply that a milter words itself, of one line or several.
 
@@ -144,10 +151,17 @@ def _reply_of(payload: bytes) -> Reply:
     """
     (octets,) = read_strings(payload, 1, 1)
     text = _PERCENT.sub(r"\1", octets.decode("utf-8", "replace"))
-    matches = [_REPLY_LINE.fullmatch(line) for line in re.split(r"\r?\n", text.rstrip("\r\n"))]
-    lines = [match for match in matches if match]
-    if len(lines) < len(matches) or len({match[1] for match in lines}) != 1:
-        raise MilterError("it words a reply that is none")
-    code, status = lines[0][1], lines[0][2] or ""
-    words = sayable("\n".join([match[3] or "" for match in lines]))
+    lines = [_reply_line(line) for line in re.split(r"\r?\n", text.rstrip("\r\n"))]
+    if len({code for code, _, _ in lines}) != 1:
+        raise MilterError("it words a reply of several codes")
+    code, status, _ = lines[0]
+    words = sayable("\n".join([words for _, _, words in lines]))
     return Reply(int(code), words, status if status[:1] == code[0] else None)
+
+
+def _reply_line(line: str) -> tuple[str, str, str]:
+    """Code, status and text."""
+    match = _REPLY_LINE.fullmatch(line)
+    if match is None:
+        raise MilterError("it words a reply that is none")
+    return match[1], match[2] or "", match[3] or ""

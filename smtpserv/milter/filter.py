@@ -62,12 +62,13 @@ class Milter:
 
     async def _filter(self, message: Message) -> Decision:
         header = Header.of(message.content)
-        if not header.complete or any(len(each.octets) >= MAX_SENT for each in header.fields):
+        shown = Shown(header)
+        if not header.complete or any(len(each.octets) >= MAX_SENT for each in shown.fields):
             raise SMTPError(reply.HEADER_TOO_LONG)
         try:
             connection = await connect(self._endpoint, self._clock, self._timeout)
             try:
-                return await Inquiry(connection, message, Shown(header), self._in_thread).decision()
+                return await Inquiry(connection, message, shown, self._in_thread).decision()
             finally:
                 connection.close()
         except MilterError as error:

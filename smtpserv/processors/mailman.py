@@ -88,7 +88,7 @@ class MailmanProcessor(MultiService):
         """
         if await self._is_list(path):
             return self._lists
-        if path.domain in self._domains:
+        if path.domain in self._domains and path.local_part.lower() != "postmaster":
             raise SMTPError(reply.NO_SUCH_LIST)
         return self._elsewhere
 

@@ -80,7 +80,8 @@ class Doorway:
         self.offers: Mapping[str, str] | None = None
         self._reactor: Final = reactor
         self._direct: Final = direct_reactor(reactor)
-        self._creator: Final = upstream.tls.creator(upstream.tls_name)
+        tls = upstream.tls
+        self._creator: Final = None if tls.mode is TLSMode.NONE else tls.creator(upstream.tls_name)
         #: Connections that are being made.
         self._opening: Final[set[SMTPClient]] = set()
 
@@ -153,6 +154,7 @@ class Doorway:
             return UNIXClientEndpoint(self._reactor, host, timeout=patience)
         endpoint = HostnameEndpoint(self._direct, host, port, timeout=patience)
         if self.upstream.tls.mode is TLSMode.IMPLICIT:
+            assert self._creator is not None, "there is one but for no TLS"
             return wrapClientTLS(self._creator, endpoint)
         return endpoint
 

@@ -35,7 +35,7 @@ REQUIREMENTS: Final = ("mailman==3.3.10", "sqlalchemy<2.1")
 PYTHONS: Final = ((3, 10), (3, 11), (3, 12))
 
 #: Seconds that installing it may take: some of what it needs is built.
-PIP_PATIENCE: Final = 600.0
+PIP_PATIENCE: Final = 900.0
 
 USER: Final = "restadmin"
 PASSWORD: Final = "restpass"

@@ -49,7 +49,7 @@ MAILBOXES = [
 class DirectoryTests(MailmanCase, TestCase):
     """The directories beside Mailman's own answers."""
 
-    timeout = 900
+    timeout = 1800
 
     async def assert_agrees(self, directory: Any, mailman: Mailman, *mailboxes: str) -> None:
         """What is known here is what Mailman's LMTP server takes."""
