@@ -1,7 +1,7 @@
 """Answers that come later: every form of them is a Deferred."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,6 +11,8 @@ def as_deferred(answer: Awaitable[Any]) -> "Deferred[Any]":
     """Any awaitable as a Deferred: a coroutine, an asyncio future, or a Deferred itself."""
     if isinstance(answer, Deferred):
         return answer
+    if isinstance(answer, Coroutine):
+        return Deferred.fromCoroutine(answer)
     if isinstance(answer, asyncio.Future):
         return Deferred.fromFuture(answer)
 

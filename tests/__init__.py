@@ -1,1 +1,3 @@
 """The tests of smtpserv: ``trial tests``."""
+
+from tests import fuzz as fuzz  # its settings hold for all

@@ -21,6 +21,7 @@ from smtpserv.reply import Reply
 from smtpserv.server.factory import SMTPServerFactory
 from smtpserv.testing import ScriptedUpstream, memory_house
 from smtpserv.testing.upstream import STALL
+from tests.fuzz import examples
 from tests.proxy_tools import Client, ProxyCase
 
 LMTP, LMTP_PORT = "192.0.2.24", 8024
@@ -257,10 +258,14 @@ class ContentTests(MailmanCase):
         self.assertEqual(self.post(client), ["354", "501 5.0.0"])
 
 
+PIECES = st.sampled_from([b"a" * 700, b"b", b"\r\n", b"\r", b"\n", b" " * 298, b"c" * 998])
+
+
 class LineCutterTests(SynchronousTestCase):
     """Cutting lines."""
 
-    @given(st.lists(st.sampled_from([b"a" * 700, b"b", b"\r\n", b"\r", b"\n", b" " * 298, b"c" * 998])))
+    @examples(100)
+    @given(st.lists(PIECES, max_size=12))
     def test_any_pieces(self, pieces: list[bytes]) -> None:
         """No line is too long, nothing else is changed, and the pieces do not matter."""
         cutter, whole = LineCutter(), LineCutter()

@@ -54,7 +54,18 @@ _HOSTILE: Final = st.builds(
     lambda before, end, after: (before + end).encode() + after,
     st.sampled_from(["", "a", "a@b.example", '"a', "a@b.example> SIZE=1", "a@b.example> ENVID="]),
     st.sampled_from(_ENDS),
-    st.sampled_from([b"VRFY evil", b"RCPT TO:<evil@evil.example>", b"DATA\r", b"\xff", b"\xc3", b""]),
+    st.sampled_from(
+        [
+            b"VRFY evil",
+            b"RCPT TO:<evil@evil.example>",
+            b"DATA\r",
+            b"\xff",
+            b"\xc3",
+            b"",
+            b"x@b.example",
+            b'"@b.example',
+        ]
+    ),
 )
 _ANY: Final = st.binary(max_size=20).map(lambda octets: octets.replace(b"\r\n", b""))
 _PATHS: Final = st.one_of(_HOSTILE, _ANY, WIDE_LOCAL_PARTS.map(lambda local: f"{local}@b.example".encode()))

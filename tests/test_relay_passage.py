@@ -194,7 +194,7 @@ class KeptTests(PassageCase):
         """Nearly always they still work."""
         waiting = self.kept()
         self.server.say(OK)
-        self.assertTrue(self.successResultOf(waiting).is_of_kept_connection)
+        self.assertTrue(self.successResultOf(waiting)._lent.is_reused)
 
     def test_too_long(self) -> None:
         """If one ends before its answer, or instead of it, another is made, and the client hears nothing."""
@@ -205,7 +205,7 @@ class KeptTests(PassageCase):
             self.assertNoResult(waiting)
             self.server = self.door.open()
             self.server.say(OK)
-            self.assertFalse(self.successResultOf(waiting).is_of_kept_connection)
+            self.assertFalse(self.successResultOf(waiting)._lent.is_reused)
 
     def test_once(self) -> None:
         """A new one that ends like that is a failure."""

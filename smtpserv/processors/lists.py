@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from smtpserv import reply
@@ -25,9 +26,9 @@ MEMORY: Final = 1 << 20
 class ListProxy(ProxyProcessor):
     """Mailman 3's LMTP server, behind which lines are cut that it would refuse."""
 
-    async def open(self, session: Session, reverse_path: ReversePath) -> Any:
+    def open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
         """MAIL: answered as Mailman answers it."""
-        return CuttingTransaction(await super().open(session, reverse_path))
+        return super().open(session, reverse_path).addCallback(CuttingTransaction)
 
 
 @implementer(ITransaction)

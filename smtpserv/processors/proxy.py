@@ -22,7 +22,7 @@ from smtpserv.interfaces import (
 )
 from smtpserv.message import Envelope, ReversePath, Session
 from smtpserv.relay.making import make_route, yes
-from smtpserv.relay.passage import Manner, Passage, open_passage
+from smtpserv.relay.passage import Manner, open_passage
 from smtpserv.relay.route import Route
 from smtpserv.reply import Reply
 from smtpserv.trace import fold, received_field
@@ -79,7 +79,7 @@ class ProxyProcessor(Service):
         """The same, once the connection is surely known at its other end."""
         return self.connect(session)
 
-    async def open(self, session: Session, reverse_path: ReversePath) -> Passage:
+    def open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
         """MAIL: answered as the server behind us answers it."""
         self._route.call_us(session.hostname)
         manner = Manner(
@@ -89,7 +89,7 @@ class ProxyProcessor(Service):
             one_recipient=self._is_final or (self._route.is_lmtp and session.greeting_verb != "LHLO"),
             is_final=self._is_final,
         )
-        return await open_passage(self._route, session, reverse_path, manner)
+        return open_passage(self._route, session, reverse_path, manner)
 
     def _fields(self, session: Session, envelope: Envelope) -> bytes:
         """What goes on top of a message."""

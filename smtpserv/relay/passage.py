@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpserv import reply
@@ -48,28 +49,27 @@ class Manner:
     is_final: bool = False
 
 
-async def open_passage(
+def open_passage(
     route: Route, session: Session, reverse_path: ReversePath, manner: Manner
-) -> "Passage":
-    """MAIL: passed on, and accepted.
+) -> "Deferred[Passage]":
+    """MAIL: passed on, and accepted; it fails with the server's refusal, or what stands for an answer.
 
-    :raises SMTPError: with the server's refusal, or what a client hears when there is no answer.
+    A connection that had been kept may have been kept too long: then a fresh one is tried.
     """
-    passage = Passage(await route.take(), session, reverse_path, manner)
-    if not passage.is_of_kept_connection:
-        await passage.begin_transaction(reverse_path)
-        return passage
-    try:
-        await passage.begin_transaction(reverse_path)
-    except GivenUp:
-        raise
-    except SMTPError as error:
-        if passage.is_usable:
-            raise
-        _log.debug("a connection had been kept too long: {error!s}", error=error)
-        passage = Passage(await route.take(fresh=True), session, reverse_path, manner)
-        await passage.begin_transaction(reverse_path)
-    return passage
+
+    async def open_new(fresh: bool) -> Passage:
+        return await Passage(await route.take(fresh), session, reverse_path, manner).mail(reverse_path)
+
+    def open_again(failure: Failure) -> Any:
+        if passage.is_usable or failure.check(GivenUp):
+            return failure
+        return Deferred.fromCoroutine(open_new(fresh=True))
+
+    lent = route.take_kept()
+    if lent is None:
+        return Deferred.fromCoroutine(open_new(fresh=False))
+    passage = Passage(lent, session, reverse_path, manner)
+    return passage.mail(reverse_path).addErrback(open_again)
 
 
 @implementer(ITransaction)
@@ -92,60 +92,46 @@ class Passage:
         self._manner = manner
 
     @property
-    def is_of_kept_connection(self) -> bool:
-        """Whether the connection had been kept from another transaction."""
-        return self._lent.is_reused
-
-    @property
     def is_usable(self) -> bool:
         """Whether the connection still is."""
         return self._client.is_usable
 
-    async def begin_transaction(self, reverse_path: ReversePath) -> None:
+    def mail(self, reverse_path: ReversePath) -> "Deferred[Passage]":
         """Say MAIL; if it is not accepted, it is over.
 
-        :raises SMTPError: with the answer.
+        :return: this, or a failure with the answer.
         """
-        client = self._client
         try:
-            if self._manner.forward_client:
-                await self._introduce()
-            path = pass_sender(reverse_path, client.dialogue.offers, _TRACE, self._manner.is_final)
-            answer: Reply = await client.ask(Mail(path))
-            if not answer.accepted:
-                raise SMTPError(passed_on(answer))
-        except BaseException:
+            return (
+                self._ask_sender(reverse_path).addCallback(self._opened, reverse_path).addErrback(self._over)
+            )
+        except Exception:
             self.abort()
-            raise
-        self.answer = passed_on(answer)
-        self._reverse_path, self._accepted = reverse_path, []
+            return fail()
 
-    async def add_recipient(self, forward_path: ForwardPath) -> Reply:
+    def add_recipient(self, forward_path: ForwardPath) -> "Reply | Deferred[Reply]":
         """RCPT: passed on."""
         if self._manner.one_recipient and self._accepted:
             return reply.ONE_AT_A_TIME
-        return passed_on(await self._ask_recipient(forward_path))
+        return self._ask_recipient(forward_path)
 
-    async def begin(self, envelope: Envelope) -> "Flow | ChunkFlow":
+    def begin(self, envelope: Envelope) -> "Flow | ChunkFlow | Deferred[Flow | ChunkFlow]":
         """DATA: passed on; or begin with chunks, where the content can't go otherwise."""
-        self._see_whether_it_is_open()
         if envelope.reverse_path != self._reverse_path or list(envelope.forward_paths) != self._accepted:
-            await self._begin_again(envelope)
-        head = self._manner.trace(envelope)
-        watch = LoopWatch(self._manner.hostname)
-        if envelope.body == "BINARYMIME":
-            return ChunkFlow(self._lent, head, watch, envelope.id)
-        answer: Reply = await self._client.ask(_DATA)
-        if answer.reply_class != 3:
-            raise SMTPError(passed_on(answer))
-        return Flow(self._lent, head, watch, envelope.id)
+            return Deferred.fromCoroutine(self._begin_again(envelope))
+        return self._begin(envelope)
 
     def abort(self) -> None:
         """Reset it, and give the connection back."""
         self._lent.give_back()
 
-    async def _introduce(self) -> None:
-        """Say who our client is; a server that does not believe it has its mail from us.
+    def _ask_sender(self, reverse_path: ReversePath) -> "Deferred[Reply]":
+        if self._manner.forward_client:
+            return Deferred.fromCoroutine(self._ask_introduced(reverse_path))
+        return self._client.ask(self._mail(reverse_path))
+
+    async def _ask_introduced(self, reverse_path: ReversePath) -> Reply:
+        """Say who our client is first; a server that does not believe it has its mail from us.
 
         :raises SMTPError: for a client that the server does not greet.
         """
@@ -157,32 +143,68 @@ class Passage:
                 answer = await client.say_hello()
                 if not answer.accepted:
                     raise SMTPError(passed_on(answer))
+        answer = await client.ask(self._mail(reverse_path))
+        return answer
 
-    async def _begin_again(self, envelope: Envelope) -> None:
-        """Filters made the envelope another than was asked about: ask about that one."""
-        await self._client.ask(_RSET)
-        await self.begin_transaction(envelope.reverse_path)
-        try:
-            answers = [await self._ask_recipient(path) for path in envelope.forward_paths]
-            worst = Results(answers).combined()
-            if not worst.accepted:
-                raise SMTPError(passed_on(worst))
-        except BaseException:
-            self.abort()
-            raise
+    def _mail(self, reverse_path: ReversePath) -> Mail:
+        """MAIL, as what the server offers now allows it."""
+        return Mail(pass_sender(reverse_path, self._client.dialogue.offers, _TRACE, self._manner.is_final))
 
-    async def _ask_recipient(self, path: ForwardPath) -> Reply:
+    def _opened(self, answer: Reply, reverse_path: ReversePath) -> "Passage":
+        if not answer.accepted:
+            raise SMTPError(passed_on(answer))
+        self.answer = passed_on(answer)
+        self._reverse_path, self._accepted = reverse_path, []
+        return self
+
+    def _over(self, failure: Failure) -> Failure:
+        self.abort()
+        return failure
+
+    def _ask_recipient(self, path: ForwardPath) -> "Deferred[Reply]":
         self._see_whether_it_is_open()
         passed = pass_recipient(path, self._client.dialogue.offers, self._manner.is_final)
-        answer: Reply = await self._client.ask(Rcpt(passed))
+        return self._client.ask(Rcpt(passed)).addCallback(self._note, path)
+
+    def _note(self, answer: Reply, path: ForwardPath) -> Reply:
         if answer.accepted:
             self._accepted.append(path)
-        return answer
+        return passed_on(answer)
 
     def _see_whether_it_is_open(self) -> None:
         """If not, the connection may be another's by now."""
         if self._lent.is_back:
             raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
+
+    async def _begin_again(self, envelope: Envelope) -> "Flow | ChunkFlow":
+        """Filters made the envelope another than was asked about: ask about that one."""
+        self._see_whether_it_is_open()
+        await self._client.ask(_RSET)
+        await self.mail(envelope.reverse_path)
+        try:
+            answers = [await self._ask_recipient(path) for path in envelope.forward_paths]
+            worst = Results(answers).combined()
+            if not worst.accepted:
+                raise SMTPError(worst)
+        except BaseException:
+            self.abort()
+            raise
+        flow = self._begin(envelope)
+        return await flow if isinstance(flow, Deferred) else flow
+
+    def _begin(self, envelope: Envelope) -> "ChunkFlow | Deferred[Flow | ChunkFlow]":
+        self._see_whether_it_is_open()
+        if envelope.body == "BINARYMIME":
+            return ChunkFlow(self._lent, *self._above(envelope))
+        return self._client.ask(_DATA).addCallback(self._may_send, envelope)
+
+    def _may_send(self, answer: Reply, envelope: Envelope) -> "Flow":
+        if answer.reply_class != 3:
+            raise SMTPError(passed_on(answer))
+        return Flow(self._lent, *self._above(envelope))
+
+    def _above(self, envelope: Envelope) -> tuple[bytes, LoopWatch, str]:
+        return self._manner.trace(envelope), LoopWatch(self._manner.hostname), envelope.id
 
 
 class _Sink:
@@ -216,21 +238,26 @@ class _Sink:
             octets, self._head = self._head + octets, b""
         return octets
 
-    async def finish(self) -> Reply | Results:
+    def finish(self) -> "Deferred[Reply | Results]":
         """The end: the server's verdict is ours. Until it is known, nobody knows."""
         try:
             if self._watch.ended():
                 self._client.abort()
                 raise SMTPError(reply.MAIL_LOOP)
             verdict = self._end(self._checked(b""))
-            try:
-                return all_passed_on(await verdict)
-            except UpstreamFailed as error:
-                why = escape_controls(error.why)
-                _log.error("{id} is in doubt, it may come twice: {why}", id=self._name, why=why)
-                raise
-        finally:
+        except BaseException:
             self._lent.give_back()
+            raise
+        return verdict.addCallbacks(all_passed_on, self._in_doubt).addBoth(self._give_back)
+
+    def _in_doubt(self, failure: Failure) -> Failure:
+        why = failure.value.why if isinstance(failure.value, UpstreamFailed) else str(failure.value)
+        _log.error("{id} is in doubt, it may come twice: {why}", id=self._name, why=escape_controls(why))
+        return failure
+
+    def _give_back(self, outcome: Any) -> Any:
+        self._lent.give_back()
+        return outcome
 
     def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
         """Send what is left, and the end."""

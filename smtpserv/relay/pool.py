@@ -110,6 +110,15 @@ class Pool:
         """Whether it failed so lately that it is left alone."""
         return bool(self._reactor.seconds() < self._down_until)
 
+    def take_kept(self) -> SMTPClient | None:
+        """A connection for one transaction, if one is free."""
+        while self._idle:
+            client = self._idle.pop()
+            if client.is_usable:
+                self._clients[client].uses += 1
+                return client
+        return None
+
     async def take(self, fresh: bool = False) -> SMTPClient:
         """A connection for one transaction; :meth:`give_back` it, whatever becomes of it.
 
@@ -117,9 +126,8 @@ class Pool:
         :raises UpstreamFailed: when none can be had.
         """
         while not self._closed:
-            client = None if fresh else self._next_idle()
+            client = None if fresh else self.take_kept()
             if client is not None:
-                self._clients[client].uses += 1
                 return client
             if self._idle and self._is_full:
                 self._idle.pop(0).quit()
@@ -158,13 +166,6 @@ class Pool:
     @property
     def _is_full(self) -> bool:
         return len(self._clients) + self._connecting >= self._limits.connections
-
-    def _next_idle(self) -> SMTPClient | None:
-        while self._idle:
-            client = self._idle.pop()
-            if client.is_usable:
-                return client
-        return None
 
     async def _make(self) -> SMTPClient:
         if self.is_down:

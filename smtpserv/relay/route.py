@@ -15,6 +15,12 @@ class Route:
     def __init__(self, pools: Iterable[Pool]) -> None:
         self.pools: Final = tuple(pools)
 
+    def take_kept(self) -> "Lent | None":
+        """A free connection to the preferred server, if one had been kept."""
+        pool = self.pools[0]
+        client = pool.take_kept()
+        return Lent(pool, client) if client is not None else None
+
     async def take(self, fresh: bool = False) -> "Lent":
         """A connection to the first server that answers.
 

@@ -18,11 +18,13 @@ set_hypothesis_home_dir(_HOME.name)
 SCALE: Final = float(os.environ.get("SMTPSERV_EXAMPLES", "1"))
 
 
+#: Busy machines are slow at times: nothing depends on how fast inputs are made.
+settings.register_profile(
+    "smtpserv", deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=100
+)
+settings.load_profile("smtpserv")
+
+
 def examples(number: int) -> settings:
     """So many examples, times the scale; no deadline, and nothing kept on disk."""
-    return settings(
-        max_examples=max(1, int(number * SCALE)),
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    return settings(max_examples=max(1, int(number * SCALE)))

@@ -6,7 +6,8 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from typing import Final
 
-_DATE: Final = b"Date: Sun, 22 Nov 2026 16:00:00 +0000\r\n"
+#: Without these some servers add their own.
+_FIELDS: Final = b"Date: Sun, 22 Nov 2026 16:00:00 +0000\r\nFrom: Sender <sender@example.org>\r\n"
 _WORDS: Final = ("the", "quick", "fox", "jumps", "over", "Grüße", "你好", "שלום", "🙂", "naïve", "it", "dog")
 _ODDITIES: Final = (".", "..", ".a", "=20", "From", ">", "\t", "")
 
@@ -16,7 +17,7 @@ def messages(count: int, seed: int = 4) -> Iterator[bytes]:
     chance = random.Random(seed)
     for number in range(count):
         body = _BODIES[number % len(_BODIES)](chance)
-        yield b"Message-ID: <%d@messages.example>\r\n" % number + _DATE + body
+        yield b"Message-ID: <%d@messages.example>\r\n" % number + _FIELDS + body
 
 
 def _text(chance: random.Random, words: int = 200) -> str:
@@ -28,7 +29,6 @@ def _text(chance: random.Random, words: int = 200) -> str:
 
 
 def _fields(message: EmailMessage, chance: random.Random) -> EmailMessage:
-    message["From"] = "Sender <sender@example.org>"
     message["To"] = ", ".join(f"recipient{i}@example.net" for i in range(chance.randrange(1, 9)))
     message["Subject"] = " ".join(chance.choices(_WORDS, k=chance.randrange(40)))
     return message

@@ -94,9 +94,9 @@ class ProxyCase(IntegrationTestCase):
             self.assertEqual(received[number] == content, True, f"message {number} is changed")
 
 
-def some(kinds: Iterable[int] = range(10)) -> Numbered:
-    """A hundred messages, of these kinds."""
-    return {number: each for number, each in enumerate(messages(SOME)) if number % 10 in kinds}
+def some() -> Numbered:
+    """A hundred, but for those that are only a header: behind it some servers add an empty line."""
+    return {number: each for number, each in enumerate(messages(SOME)) if number % 10 != 8}
 
 
 def with_lf(sent: Numbered) -> Numbered:

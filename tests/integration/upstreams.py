@@ -117,6 +117,7 @@ keep_environment =
 message_size_limit = 50M
 rfc1413_query_timeout = 0s
 smtp_accept_max = 50
+smtp_accept_queue_per_connection = 0
 acl_smtp_rcpt = accept
 begin routers
 onward:
