@@ -88,6 +88,9 @@ class _Pipe:
         """Close."""
         self.loseConnection()
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing is delayed here."""
+
     def getPeer(self) -> IPv4Address:
         """The other end."""
         return IPv4Address("TCP", "127.0.0.1", 1)

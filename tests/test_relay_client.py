@@ -167,6 +167,7 @@ class PatienceTests(RelayCase):
         """The greeting is waited for from when the connection is made."""
         connection = Connection(patience=self.patience)
         connection.clock.advance(100.0)
+        connection.client.sweep(connection.clock.seconds())
         greeting = connection.connect().client.greeted()
         self.assert_patient(connection, 2.0)
         self.assert_failed(greeting, UpstreamFailed, SLOW)

@@ -120,6 +120,11 @@ class TLSTests(MakingCase):
             self.wrong(tls="maybe"), "tls: 'maybe' is not none or opportunistic or required or implicit"
         )
 
+    def test_unix(self) -> None:
+        """A Unix socket has no implicit TLS: it would be spoken to in clear."""
+        line = self.wrong("mx.example,/run/x", tls="implicit")
+        self.assertEqual(line, "tls: there is no implicit TLS on a Unix socket, /run/x")
+
     def test_usual(self) -> None:
         """Who tells a password wants to know to whom."""
         path = self.file(b"hush")

@@ -399,9 +399,9 @@ class DirectClientTests(SynchronousTestCase):
         factory, _ = self.call()
         far, _ = self.listener.accept()
         self.addCleanup(far.close)
-        connection: Any = factory.protocol.transport
-        self.assertIsInstance(connection, DirectClient)
-        return far, connection, cast(Any, factory.protocol)
+        protocol = cast(Any, factory.protocol)
+        self.assertIsInstance(protocol.transport, DirectClient)
+        return far, protocol.transport, protocol
 
     def test_others_stay_as_they_are(self) -> None:
         """A reactor of no real sockets is left alone."""

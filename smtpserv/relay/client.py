@@ -205,9 +205,9 @@ class SMTPClient(TwistedProtocol):
             self.transport.abortConnection()
 
     def sweep(self, now: float) -> None:
-        """End what lasts too long."""
+        """End what lasts too long; who connects has a time of his own."""
         moved = self._room or self._shaking or self._is_closing
-        if self._questions or moved:
+        if self.transport is not None and (self._questions or moved):
             awaited = self.dialogue.awaited
             patience = self._patience.of("" if moved or awaited is None else awaited.verb)
             if now - self._waiting_since >= patience:

@@ -66,6 +66,8 @@ def make_route(
     patience, limits = _numbers(named)
     pools = []
     for each in filter(None, (part.strip() for part in host.split(","))):
+        if each.startswith("/") and security.mode is TLSMode.IMPLICIT:
+            raise StartError(f"tls: there is no implicit TLS on a Unix socket, {each}")
         upstream = Upstream(
             host=each.strip("[]"),
             port=read_argument("port", number(1, 65535), port or default),
