@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -135,9 +135,9 @@ class Door:
         return "mx.example:25"
 
 
-def coroutine(call: Any) -> "Deferred[Any]":
-    """A coroutine that is begun."""
-    return Deferred.fromCoroutine(call)
+def begun(call: Any, *facts: Any, **more: Any) -> "Deferred[Any]":
+    """What comes of a call, whether it raises, returns, or is a coroutine that is begun."""
+    return maybeDeferred(call, *facts, **more)
 
 
 class RelayCase(SynchronousTestCase):

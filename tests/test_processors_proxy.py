@@ -22,7 +22,7 @@ from smtpserv.processors.proxy import PASSED_ON, ProxyProcessor, make_proxy
 from smtpserv.relay.client import UpstreamFailed
 from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Route
-from tests.relay_tools import GO, OK, Connection, Door, coroutine
+from tests.relay_tools import GO, OK, Connection, Door, begun
 
 SESSION = Session("3f2a", Peer("192.0.2.1", 2525), "EHLO", "client.example", hostname="mx.example")
 SENDER = ReversePath("a@a.example")
@@ -45,7 +45,7 @@ class ProxyCase(SynchronousTestCase):
 
     def opened(self, session: Session = SESSION) -> Any:
         """A transaction that the server has accepted."""
-        waiting = coroutine(self.proxy.open(session, SENDER))
+        waiting = begun(self.proxy.open, session, SENDER)
         self.server: Connection = self.door.open()
         self.server.say(OK)
         return self.successResultOf(waiting)
@@ -53,12 +53,13 @@ class ProxyCase(SynchronousTestCase):
     def passed(self, session: Session = SESSION) -> bytes:
         """The message that the server is given."""
         passage = self.opened(session)
-        for call, answer in ((passage.add_recipient(RECIPIENT), OK), (None, GO)):
-            waiting = coroutine(call or passage.begin(Envelope("3f2a.1", SENDER, (RECIPIENT,))))
-            self.server.say(answer)
-            sink = self.successResultOf(waiting)
+        begun(passage.add_recipient, RECIPIENT)
+        self.server.say(OK)
+        waiting = begun(passage.begin, Envelope("3f2a.1", SENDER, (RECIPIENT,)))
+        self.server.say(GO)
+        sink = self.successResultOf(waiting)
         sink.write(b"Subject: x\r\n\r\n")
-        coroutine(sink.finish())
+        begun(sink.finish)
         return self.server.hear()
 
 
@@ -101,7 +102,7 @@ class ServiceTests(ProxyCase):
         self.proxy.startService()
         self.door.open()
         self.assertIn("DSN", self.proxy.honours)
-        coroutine(self.proxy.open(SESSION, SENDER))
+        begun(self.proxy.open, SESSION, SENDER)
         self.assertEqual(self.door.asked, [])
         self.assertEqual(self.door.made[0].hear(), b"MAIL FROM:<a@a.example>\r\n")
 
@@ -136,7 +137,7 @@ class ServiceTests(ProxyCase):
         self.proxy.startService()
         self.door.open()
         self.proxy.stopService()
-        self.failureResultOf(coroutine(self.proxy.open(SESSION, SENDER)), UpstreamFailed)
+        self.failureResultOf(begun(self.proxy.open, SESSION, SENDER), UpstreamFailed)
 
 
 class MessageTests(ProxyCase):
@@ -165,7 +166,7 @@ class MessageTests(ProxyCase):
     def test_forward_client(self) -> None:
         """It is told who the client is, where that is wanted."""
         self.proxy_to("XFORWARD ADDR", forward_client=True)
-        coroutine(self.proxy.open(SESSION, SENDER))
+        begun(self.proxy.open, SESSION, SENDER)
         self.assertEqual(self.door.open().hear(), b"XFORWARD ADDR=192.0.2.1\r\n")
 
     def test_one_recipient(self) -> None:
@@ -182,7 +183,7 @@ class MessageTests(ProxyCase):
             passage = self.opened(session)
             answers = []
             for _ in range(2):
-                waiting = coroutine(passage.add_recipient(RECIPIENT))
+                waiting = begun(passage.add_recipient, RECIPIENT)
                 if self.server.hear():
                     self.server.say(OK)
                 answers.append(self.successResultOf(waiting).accepted)

@@ -16,7 +16,7 @@ from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.probe import would_take
 from smtpserv.relay.route import Route
 from smtpserv.reply import Reply, Results
-from tests.relay_tools import BYE, GO, GREETING, NO, OK, Connection, Door, RelayCase, coroutine
+from tests.relay_tools import BYE, GO, GREETING, NO, OK, Connection, Door, RelayCase, begun
 from tests.server_tools import captured_log
 
 SESSION: Final = Session("3f2a", Peer("192.0.2.1", 2525), "EHLO", "client.example")
@@ -48,7 +48,7 @@ class PassageCase(RelayCase):
 
     def open(self, sender: ReversePath = SENDER, session: Session = SESSION) -> "Deferred[Passage]":
         """MAIL."""
-        return coroutine(open_passage(Route([self.pool]), session, sender, self.manner))
+        return begun(open_passage, Route([self.pool]), session, sender, self.manner)
 
     def opened(self, sender: ReversePath = SENDER) -> Passage:
         """MAIL, accepted on a new connection."""
@@ -58,9 +58,9 @@ class PassageCase(RelayCase):
         passage: Passage = self.successResultOf(waiting)
         return passage
 
-    def ask(self, call: Any, answer: bytes) -> Any:
-        """Something is asked, and answered; what comes of it."""
-        waiting = coroutine(call)
+    def ask(self, asked: Any, answer: bytes) -> Any:
+        """Something was asked, and is answered; what comes of it."""
+        waiting = begun(lambda: asked)
         self.heard = self.server.hear()
         self.server.say(answer)
         return self.successResultOf(waiting)
@@ -80,14 +80,14 @@ class PassageCase(RelayCase):
 
     def assert_free(self) -> None:
         """The connection is kept, and may be used again."""
-        waiting = coroutine(self.pool.take())
+        waiting = begun(self.pool.take)
         self.assertIs(self.successResultOf(waiting), self.server.client)
         self.pool.give_back(self.server.client)
 
     def assert_cut(self) -> None:
         """The connection was cut, and there is room for another."""
         self.assertTrue(self.server.wire.aborted)
-        coroutine(self.pool.take())
+        begun(self.pool.take)
         self.assertEqual(len(self.door.asked), 1)
 
 
@@ -137,7 +137,7 @@ class EnvelopeTests(PassageCase):
         self.assertEqual(self.ask(passage.add_recipient(RECIPIENT), OK), Reply(250, "Ok", "2.0.0"))
         self.assertEqual(self.heard, b"RCPT TO:<b@b.example>\r\n")
         self.assertEqual(self.ask(passage.add_recipient(OTHER), NO), Reply(550, "No", "5.1.1"))
-        waiting = coroutine(passage.add_recipient(ForwardPath("d@b.example", {"NOTIFY": "SUCCESS"})))
+        waiting = begun(passage.add_recipient, ForwardPath("d@b.example", {"NOTIFY": "SUCCESS"}))
         self.assertEqual(self.refused(waiting).code, 555)
 
     def test_one_at_a_time(self) -> None:
@@ -146,17 +146,17 @@ class EnvelopeTests(PassageCase):
         passage = self.opened()
         self.assertEqual(self.ask(passage.add_recipient(RECIPIENT), NO).code, 550)
         self.assertTrue(self.ask(passage.add_recipient(RECIPIENT), OK).accepted)
-        answer = self.successResultOf(coroutine(passage.add_recipient(OTHER)))
+        answer = self.successResultOf(begun(passage.add_recipient, OTHER))
         self.assertEqual((answer, self.server.hear()), (reply.ONE_AT_A_TIME, b""))
 
     def test_lost(self) -> None:
         """A connection that is lost in between is told at the next stage, whichever that is."""
         passage = self.opened()
-        waiting = coroutine(passage.add_recipient(RECIPIENT))
+        waiting = begun(passage.add_recipient, RECIPIENT)
         self.server.wire.lose()
         self.assert_failed(waiting, UpstreamFailed, LOST)
-        self.assert_failed(coroutine(passage.add_recipient(RECIPIENT)), UpstreamFailed, LOST)
-        self.assert_failed(coroutine(passage.begin(envelope())), UpstreamFailed, LOST)
+        self.assert_failed(begun(passage.add_recipient, RECIPIENT), UpstreamFailed, LOST)
+        self.assert_failed(begun(passage.begin, envelope()), UpstreamFailed, LOST)
         passage.abort()
 
     def test_given_back(self) -> None:
@@ -166,8 +166,8 @@ class EnvelopeTests(PassageCase):
         passage.abort()
         self.server.say(OK)
         for changed in (envelope(), envelope(OTHER)):
-            self.assert_failed(coroutine(passage.add_recipient(RECIPIENT)), UpstreamFailed, LOST)
-            self.assert_failed(coroutine(passage.begin(changed)), UpstreamFailed, LOST)
+            self.assert_failed(begun(passage.add_recipient, RECIPIENT), UpstreamFailed, LOST)
+            self.assert_failed(begun(passage.begin, changed), UpstreamFailed, LOST)
         self.assertEqual(self.server.hear(), b"")
 
     def test_cancelled(self) -> None:
@@ -229,8 +229,20 @@ class KeptTests(PassageCase):
         self.assertEqual(self.door.asked, [])
 
     def test_cancelled(self) -> None:
-        """Who gives up wants no other."""
+        """Who gives up wants no other, whatever was being asked."""
         waiting = self.kept()
+        waiting.cancel()
+        self.failureResultOf(waiting, GivenUp, CancelledError)
+        self.assertEqual(self.door.asked, [])
+        self.route_to("XFORWARD ADDR", "PIPELINING", forward_client=True)
+        waiting = self.open()
+        self.server = self.door.open()
+        self.server.say(OK)
+        self.server.say(OK)
+        self.successResultOf(waiting).abort()
+        self.server.say(OK)
+        waiting = self.open()
+        self.assertEqual(self.server.hear(), b"XFORWARD ADDR=192.0.2.1\r\n")
         waiting.cancel()
         self.failureResultOf(waiting, GivenUp, CancelledError)
         self.assertEqual(self.door.asked, [])
@@ -302,7 +314,7 @@ class BeginTests(PassageCase):
         """A refusal is passed on; the transaction is still to be given up."""
         passage = self.opened()
         self.ask(passage.add_recipient(RECIPIENT), OK)
-        waiting = coroutine(passage.begin(envelope()))
+        waiting = begun(passage.begin, envelope())
         self.server.say(b"451 4.3.0 Later\r\n")
         self.assertEqual(self.refused(waiting), Reply(451, "Later", "4.3.0"))
         self.server.hear()
@@ -314,7 +326,7 @@ class BeginTests(PassageCase):
         """Who gives up while DATA is asked cuts the connection."""
         passage = self.opened()
         self.ask(passage.add_recipient(RECIPIENT), OK)
-        waiting = coroutine(passage.begin(envelope()))
+        waiting = begun(passage.begin, envelope())
         waiting.cancel()
         self.failureResultOf(waiting, GivenUp, CancelledError)
         passage.abort()
@@ -336,7 +348,7 @@ class BeginTests(PassageCase):
             self.setUp()
             passage = self.opened()
             self.ask(passage.add_recipient(RECIPIENT), OK)
-            waiting = coroutine(passage.begin(changed))
+            waiting = begun(passage.begin, changed)
             self.assertEqual(self.server.hear(), b"RSET\r\n")
             self.assertEqual(tuple(self.server.say(OK) for _ in said), said)
             self.assertEqual(self.server.say(OK), b"DATA\r\n")
@@ -346,7 +358,7 @@ class BeginTests(PassageCase):
     def test_changed_before_anybody_was_accepted(self) -> None:
         """Also where the server has accepted nobody yet."""
         passage = self.opened()
-        waiting = coroutine(passage.begin(envelope()))
+        waiting = begun(passage.begin, envelope())
         self.assertEqual(self.server.hear(), b"RSET\r\n")
         for _ in range(3):
             self.server.say(OK)
@@ -357,7 +369,7 @@ class BeginTests(PassageCase):
         """If any of it is refused, all is: by the answer that loses nobody's mail."""
         passage = self.opened()
         self.ask(passage.add_recipient(RECIPIENT), OK)
-        waiting = coroutine(passage.begin(envelope(RECIPIENT, OTHER)))
+        waiting = begun(passage.begin, envelope(RECIPIENT, OTHER))
         for octets in (OK, OK, NO, b"452 4.2.2 Full\r\n"):
             self.server.say(octets)
         self.assertEqual(self.refused(waiting), Reply(452, "Full", "4.2.2"))
@@ -370,7 +382,7 @@ class BeginTests(PassageCase):
         passage = self.opened(ReversePath("a@a.example", {"BODY": "BINARYMIME"}))
         self.ask(passage.add_recipient(RECIPIENT), OK)
         sender = ReversePath("a@a.example", {"BODY": "BINARYMIME"})
-        sink = self.successResultOf(coroutine(passage.begin(envelope(sender=sender))))
+        sink = self.successResultOf(begun(passage.begin, envelope(sender=sender)))
         self.assertIsInstance(sink, ChunkFlow)
         self.assertTrue(verifyObject(IMessageSink, sink))
         self.assertEqual(self.server.hear(), b"")
@@ -444,7 +456,7 @@ class FlowTests(PassageCase):
             sink.write(CONTENT)
             self.server.say(b"552 5.3.4 Too big\r\n")
             if finish:
-                self.assertEqual(self.refused(coroutine(sink.finish())), Reply(552, "Too big", "5.3.4"))
+                self.assertEqual(self.refused(begun(sink.finish)), Reply(552, "Too big", "5.3.4"))
             else:
                 error = self.assertRaises(SMTPError, sink.write, b"x")
                 self.assertEqual(error.reply, Reply(552, "Too big", "5.3.4"))
@@ -457,7 +469,7 @@ class FlowTests(PassageCase):
             self.setUp()
             sink = self.flowing()
             sink.write(CONTENT)
-            waiting = coroutine(sink.finish())
+            waiting = begun(sink.finish)
             self.server.wire.lose() if end == "lost" else waiting.cancel()
             self.failureResultOf(waiting, UpstreamFailed, CancelledError)
             self.assertEqual((events[-1]["id"], events[-1]["log_level"].name), ("3f2a.1", "error"), end)
@@ -469,7 +481,7 @@ class FlowTests(PassageCase):
         events = captured_log(self)
         sink = self.flowing()
         self.server.wire.lose()
-        self.assert_failed(coroutine(sink.finish()), UpstreamFailed, LOST)
+        self.assert_failed(begun(sink.finish), UpstreamFailed, LOST)
         self.assertEqual(events, [])
 
     def test_loop(self) -> None:
@@ -486,7 +498,7 @@ class FlowTests(PassageCase):
         sink = self.flowing()
         sink.write(b"Received: by x\r\n" * 101)
         self.server.hear()
-        self.assertEqual(self.refused(coroutine(sink.finish())), reply.MAIL_LOOP)
+        self.assertEqual(self.refused(begun(sink.finish)), reply.MAIL_LOOP)
         self.assertEqual(self.server.hear(), b"")
         self.assert_cut()
 
@@ -499,7 +511,7 @@ class ChunkFlowTests(PassageCase):
         sender = ReversePath("a@a.example", {"BODY": "BINARYMIME"})
         passage = self.opened(sender)
         self.ask(passage.add_recipient(RECIPIENT), OK)
-        sink: ChunkFlow = self.successResultOf(coroutine(passage.begin(envelope(sender=sender))))
+        sink: ChunkFlow = self.successResultOf(begun(passage.begin, envelope(sender=sender)))
         return sink
 
     def test_message(self) -> None:
@@ -531,7 +543,7 @@ class ChunkFlowTests(PassageCase):
     def test_in_doubt(self) -> None:
         """Without a verdict the message may come twice."""
         events = captured_log(self)
-        waiting = coroutine(self.chunking().finish())
+        waiting = begun(self.chunking().finish)
         self.server.wire.lose()
         self.assert_failed(waiting, UpstreamFailed, LOST)
         self.assertEqual(len(events), 1)
@@ -549,7 +561,7 @@ class ProbeTests(PassageCase):
             (NO, Reply(550, "No", "5.1.1")),
         ):
             self.setUp()
-            waiting = coroutine(would_take(Route([self.pool]), "b@b.example"))
+            waiting = begun(would_take, Route([self.pool]), "b@b.example")
             self.server = self.door.open()
             for line in octets.splitlines(keepends=True):
                 self.server.say(line)

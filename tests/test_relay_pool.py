@@ -9,7 +9,7 @@ from smtpserv import reply
 from smtpserv.message import Peer
 from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
 from smtpserv.relay.pool import BACK_OFF, MAX_BACK_OFF, SWEEP, Pool, PoolLimits
-from tests.relay_tools import BYE, MAIL, OK, Connection, Door, RelayCase, coroutine
+from tests.relay_tools import BYE, MAIL, OK, Connection, Door, RelayCase, begun
 from tests.server_tools import captured_log
 
 DOWN, BUSY = "451 4.4.1", "451 4.4.5"
@@ -29,7 +29,7 @@ class PoolCase(RelayCase):
 
     def take(self, fresh: bool = False) -> "Deferred[SMTPClient]":
         """Want a connection."""
-        return coroutine(self.pool.take(fresh))
+        return begun(self.pool.take, fresh)
 
     def taken(self) -> Connection:
         """One that is made now."""
@@ -172,7 +172,7 @@ class LendingTests(PoolCase):
         """Without other wishes there are usual limits, and real chance."""
         pool = Pool(self.clock, self.door)
         self.assertFalse(pool.is_down)
-        waiting = coroutine(pool.take())
+        waiting = begun(pool.take)
         self.door.fail(UpstreamFailed(reply.UPSTREAM_DOWN))
         self.assert_failed(waiting, UpstreamFailed)
         self.assertTrue(pool.is_down)

@@ -10,7 +10,7 @@ from smtpserv.message import Peer
 from smtpserv.relay.client import GivenUp, UpstreamFailed
 from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Lent, Route
-from tests.relay_tools import Door, RelayCase, coroutine
+from tests.relay_tools import Door, RelayCase, begun
 
 
 class RouteTests(RelayCase):
@@ -24,7 +24,7 @@ class RouteTests(RelayCase):
 
     def taken(self, door: int = 0) -> Lent:
         """A connection to a server that answers now; those before it fail."""
-        waiting = coroutine(self.route.take())
+        waiting = begun(self.route.take)
         for each in self.doors[:door]:
             each.fail(UpstreamFailed(reply.UPSTREAM_DOWN))
         self.doors[door].open()
@@ -42,7 +42,7 @@ class RouteTests(RelayCase):
         lent = self.taken(1)
         self.assertIs(lent.client, self.doors[1].made[0].client)
         lent.give_back()
-        again = self.successResultOf(coroutine(self.route.take()))
+        again = self.successResultOf(begun(self.route.take))
         self.assertIs(again.client, lent.client)
         again.give_back()
         self.clock.advance(1.0)
@@ -50,17 +50,17 @@ class RouteTests(RelayCase):
 
     def test_none(self) -> None:
         """When none does, the last failure is told; and so it is when there is none to ask."""
-        waiting = coroutine(self.route.take())
+        waiting = begun(self.route.take)
         self.doors[0].fail(UpstreamFailed(reply.UPSTREAM_DOWN))
         self.doors[1].fail(UpstreamFailed(reply.UPSTREAM_SLOW))
         error: Any = self.failureResultOf(waiting, UpstreamFailed).value
         self.assertEqual(error.reply, reply.UPSTREAM_SLOW)
-        self.assert_failed(coroutine(Route([]).take()), UpstreamFailed, "451 4.4.1")
+        self.assert_failed(begun(Route([]).take), UpstreamFailed, "451 4.4.1")
 
     def test_given_up(self) -> None:
         """Who gives up while a server is asked asks no other."""
         for error in (GivenUp(reply.UPSTREAM_LOST), CancelledError(), ZeroDivisionError()):
-            waiting = coroutine(self.route.take())
+            waiting = begun(self.route.take)
             self.doors[0].fail(error)
             self.assert_failed(waiting, type(error))
             self.assertEqual(self.doors[1].asked, [])
@@ -71,10 +71,10 @@ class RouteTests(RelayCase):
         self.assertFalse(lent.is_back or lent.is_reused)
         lent.give_back()
         self.assertTrue(lent.is_back)
-        other = self.successResultOf(coroutine(self.route.take()))
+        other = self.successResultOf(begun(self.route.take))
         lent.give_back()
         self.assertTrue(other.is_reused)
-        waiting = coroutine(self.pools[0].take())
+        waiting = begun(self.pools[0].take)
         self.assertNoResult(waiting)
         other.give_back()
         self.assertIs(self.successResultOf(waiting), lent.client)
@@ -83,7 +83,7 @@ class RouteTests(RelayCase):
         """A new one can be wanted, whatever is free."""
         lent = self.taken()
         lent.give_back()
-        waiting = coroutine(self.route.take(fresh=True))
+        waiting = begun(self.route.take, fresh=True)
         self.doors[0].made[0].say(b"221 Bye\r\n")
         self.doors[0].open()
         self.assertFalse(self.successResultOf(waiting).is_reused)
@@ -122,4 +122,4 @@ class RouteTests(RelayCase):
         lent.give_back()
         self.route.close()
         self.assertEqual(self.doors[0].made[0].hear(), b"QUIT\r\n")
-        self.assert_failed(coroutine(self.route.take()), UpstreamFailed, "451 4.4.1")
+        self.assert_failed(begun(self.route.take), UpstreamFailed, "451 4.4.1")

@@ -18,7 +18,7 @@ from smtpserv.testing import ScriptedUpstream
 from smtpserv.tls.upstream import TLSMode, UpstreamTLS
 from tests.certificates import CertificatesCase, make_pair
 from tests.memory_network import Network
-from tests.relay_tools import RelayCase, coroutine
+from tests.relay_tools import RelayCase, begun
 from tests.server_tools import captured_log
 
 HOST, PORT = "192.0.2.25", 25
@@ -98,7 +98,7 @@ class DoorwayCase(RelayCase):
 
     def connect(self, door: Doorway) -> "Deferred[SMTPClient]":
         """Want a connection."""
-        waiting = coroutine(door.connect())
+        waiting = begun(door.connect)
         self.network.settle()
         return waiting
 
@@ -146,10 +146,10 @@ class PlainTests(DoorwayCase):
         """A server may be known by its name, at any of its addresses."""
         self.network.names["mx.example"] = ["192.0.2.99", HOST]
         self.play("220 mx.example\r\n", HELLO + "DSN\r\n")
-        waiting = coroutine(self.door(host="mx.example").connect())
+        waiting = begun(self.door(host="mx.example").connect)
         self.network.wait(3)
         self.successResultOf(waiting)
-        waiting = coroutine(self.door(host="nowhere.example").connect())
+        waiting = begun(self.door(host="nowhere.example").connect)
         self.network.settle()
         self.assert_failed(waiting, UpstreamFailed, DOWN)
 
@@ -226,7 +226,7 @@ class PlainTests(DoorwayCase):
         """A path is that of a Unix socket."""
         reactor: Any = MemoryReactorClock()
         upstream = Upstream("/run/lmtp", 25, tls=UpstreamTLS(TLSMode.NONE))
-        waiting = coroutine(Doorway(reactor, upstream, "client.example").connect())
+        waiting = begun(Doorway(reactor, upstream, "client.example").connect)
         ((path, _, timeout, _),) = reactor.unixClients
         self.assertEqual((path, timeout, str(upstream)), ("/run/lmtp", 30.0, "/run/lmtp"))
         self.assertEqual((upstream.is_local, upstream.tls_name), (True, "localhost"))
