@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -137,7 +137,7 @@ class EnvelopeTests(PassageCase):
         self.assertEqual(self.ask(passage.add_recipient(RECIPIENT), OK), Reply(250, "Ok", "2.0.0"))
         self.assertEqual(self.heard, b"RCPT TO:<b@b.example>\r\n")
         self.assertEqual(self.ask(passage.add_recipient(OTHER), NO), Reply(550, "No", "5.1.1"))
-        waiting = coroutine(passage.add_recipient(ForwardPath("d@b.example", {"NOTIFY": "SUCCESS"})))
+        waiting = maybeDeferred(passage.add_recipient, ForwardPath("d@b.example", {"NOTIFY": "SUCCESS"}))
         self.assertEqual(self.refused(waiting).code, 555)
 
     def test_one_at_a_time(self) -> None:
@@ -146,16 +146,16 @@ class EnvelopeTests(PassageCase):
         passage = self.opened()
         self.assertEqual(self.ask(passage.add_recipient(RECIPIENT), NO).code, 550)
         self.assertTrue(self.ask(passage.add_recipient(RECIPIENT), OK).accepted)
-        answer = self.successResultOf(coroutine(passage.add_recipient(OTHER)))
+        answer = self.successResultOf(maybeDeferred(passage.add_recipient, OTHER))
         self.assertEqual((answer, self.server.hear()), (reply.ONE_AT_A_TIME, b""))
 
     def test_lost(self) -> None:
         """A connection that is lost in between is told at the next stage, whichever that is."""
         passage = self.opened()
-        waiting = coroutine(passage.add_recipient(RECIPIENT))
+        waiting = maybeDeferred(passage.add_recipient, RECIPIENT)
         self.server.wire.lose()
         self.assert_failed(waiting, UpstreamFailed, LOST)
-        self.assert_failed(coroutine(passage.add_recipient(RECIPIENT)), UpstreamFailed, LOST)
+        self.assert_failed(maybeDeferred(passage.add_recipient, RECIPIENT), UpstreamFailed, LOST)
         self.assert_failed(coroutine(passage.begin(envelope())), UpstreamFailed, LOST)
         passage.abort()
 
@@ -166,7 +166,7 @@ class EnvelopeTests(PassageCase):
         passage.abort()
         self.server.say(OK)
         for changed in (envelope(), envelope(OTHER)):
-            self.assert_failed(coroutine(passage.add_recipient(RECIPIENT)), UpstreamFailed, LOST)
+            self.assert_failed(maybeDeferred(passage.add_recipient, RECIPIENT), UpstreamFailed, LOST)
             self.assert_failed(coroutine(passage.begin(changed)), UpstreamFailed, LOST)
         self.assertEqual(self.server.hear(), b"")
 
@@ -444,7 +444,7 @@ class FlowTests(PassageCase):
             sink.write(CONTENT)
             self.server.say(b"552 5.3.4 Too big\r\n")
             if finish:
-                self.assertEqual(self.refused(coroutine(sink.finish())), Reply(552, "Too big", "5.3.4"))
+                self.assertEqual(self.refused(maybeDeferred(sink.finish)), Reply(552, "Too big", "5.3.4"))
             else:
                 error = self.assertRaises(SMTPError, sink.write, b"x")
                 self.assertEqual(error.reply, Reply(552, "Too big", "5.3.4"))
@@ -457,7 +457,7 @@ class FlowTests(PassageCase):
             self.setUp()
             sink = self.flowing()
             sink.write(CONTENT)
-            waiting = coroutine(sink.finish())
+            waiting = maybeDeferred(sink.finish)
             self.server.wire.lose() if end == "lost" else waiting.cancel()
             self.failureResultOf(waiting, UpstreamFailed, CancelledError)
             self.assertEqual((events[-1]["id"], events[-1]["log_level"].name), ("3f2a.1", "error"), end)
@@ -469,7 +469,7 @@ class FlowTests(PassageCase):
         events = captured_log(self)
         sink = self.flowing()
         self.server.wire.lose()
-        self.assert_failed(coroutine(sink.finish()), UpstreamFailed, LOST)
+        self.assert_failed(maybeDeferred(sink.finish), UpstreamFailed, LOST)
         self.assertEqual(events, [])
 
     def test_loop(self) -> None:
@@ -486,7 +486,7 @@ class FlowTests(PassageCase):
         sink = self.flowing()
         sink.write(b"Received: by x\r\n" * 101)
         self.server.hear()
-        self.assertEqual(self.refused(coroutine(sink.finish())), reply.MAIL_LOOP)
+        self.assertEqual(self.refused(maybeDeferred(sink.finish)), reply.MAIL_LOOP)
         self.assertEqual(self.server.hear(), b"")
         self.assert_cut()
 
