@@ -2,18 +2,20 @@
 
 import errno
 import socket
+import sys
 from typing import Any, cast
 
 from twisted.internet import tcp
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, TimeoutError
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTCP
+from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from smtpserv.transport import AT_ONCE, DirectServer, Readers, make_direct
+from smtpserv import transport
+from smtpserv.transport import AT_ONCE, DirectClient, DirectServer, Readers, direct_reactor, make_direct
 
 
 class Socket:
@@ -353,3 +355,139 @@ class ReadersTests(SynchronousTestCase):
         _, connection, protocol = self.connect()
         connection.loseConnection()
         self.assertEqual((protocol.heard, self.reactor.getWriters()), ([], [connection]))
+
+
+class Calling(ClientFactory):
+    """Makes one protocol, and notes why there is no connection."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.protocol = Listening()  # type: ignore[assignment]
+        self.failed: Any = None
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return self.protocol
+
+    def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
+        self.failed = reason.type
+
+
+class DirectClientTests(SynchronousTestCase):
+    """Connections that we make, through a reactor that makes such connections; the sockets are real."""
+
+    def setUp(self) -> None:
+        self.patch(transport, "PosixReactorBase", MemoryReactorClock)
+        self.reactor: Any = MemoryReactorClock()
+        self.direct = direct_reactor(self.reactor)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+
+    def call(self, port: int = 0, timeout: float = 30.0) -> tuple[Calling, Any]:
+        """Connect to the listener, or to another port."""
+        factory = Calling()
+        port = port or self.listener.getsockname()[1]
+        connector = self.direct.connectTCP("127.0.0.1", port, factory, timeout)
+        self.addCleanup(connector.disconnect)
+        self.reactor.advance(0)
+        for writer in self.reactor.getWriters():
+            writer.doWrite()
+        return factory, connector
+
+    def connect(self) -> tuple[socket.socket, DirectClient, Listening]:
+        """The server's socket, our connection, and who hears it."""
+        factory, _ = self.call()
+        far, _ = self.listener.accept()
+        self.addCleanup(far.close)
+        connection: Any = factory.protocol.transport
+        self.assertIsInstance(connection, DirectClient)
+        return far, connection, cast(Any, factory.protocol)
+
+    def test_others_stay_as_they_are(self) -> None:
+        """A reactor of no real sockets is left alone."""
+        self.patch(transport, "PosixReactorBase", tcp.Port)
+        self.assertIs(direct_reactor(self.reactor), self.reactor)
+
+    def test_is_the_reactor(self) -> None:
+        """All else is the reactor's own."""
+        self.assertEqual(self.direct.seconds(), self.reactor.seconds())
+        self.assertTrue(IReactorTCP.providedBy(self.direct))
+        self.assertRaises(AttributeError, getattr, self.direct, "nothing")
+
+    def test_written_at_once(self) -> None:
+        """What is written goes straight to the socket."""
+        far, connection, _ = self.connect()
+        connection.write(b"EHLO\r\n")
+        self.assertEqual(far.recv(100), b"EHLO\r\n")
+        self.assertEqual(self.reactor.getWriters(), [])
+
+    def test_one_reader(self) -> None:
+        """All of them are one reader of the reactor, and each hears what is its own."""
+        connections = [self.connect() for _ in range(3)]
+        (readers,) = self.reactor.getReaders()
+        self.assertIsInstance(readers, Readers)
+        connections[1][0].send(b"220\r\n")
+        readers.doRead()
+        self.assertEqual([protocol.heard for _, _, protocol in connections], [[], [b"220\r\n"], []])
+
+    def test_closed_by_us(self) -> None:
+        """What is closed while it is read is gone when the turn is, and the reader with the last."""
+        far, connection, protocol = self.connect()
+        (readers,) = self.reactor.getReaders()
+        protocol._answer = connection.loseConnection
+        far.send(b"221\r\n")
+        readers.doRead()
+        self.assertEqual(protocol.heard, [b"221\r\n", ConnectionDone])
+        self.assertEqual((far.recv(100), self.reactor.getReaders()), (b"", []))
+
+    def test_lost(self) -> None:
+        """A server that is gone is heard of."""
+        far, _, protocol = self.connect()
+        (readers,) = self.reactor.getReaders()
+        linger = (1).to_bytes(4, sys.byteorder) + bytes(4)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        far.close()
+        readers.doRead()
+        self.assertEqual((protocol.heard, self.reactor.getReaders()), ([ConnectionLost], []))
+
+    def test_failed(self) -> None:
+        """One that could not be made leaves nothing behind, and its descriptor is another's at once."""
+        closed = socket.create_server(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        closed.close()
+        factory, _ = self.call(port)
+        self.assertIs(factory.failed, ConnectionRefusedError)
+        self.assertEqual((self.reactor.getReaders(), self.reactor.getWriters()), ([], []))
+        far, _, protocol = self.connect()
+        far.send(b"220\r\n")
+        self.reactor.getReaders()[0].doRead()
+        self.assertEqual(protocol.heard, [b"220\r\n"])
+
+    def test_given_up(self) -> None:
+        """Neither does one that was given up on the way."""
+        # A listener whose queue is full answers nobody: the connection stays on its way.
+        listener = socket.socket()
+        self.addCleanup(listener.close)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        queue = [socket.socket() for _ in range(3)]
+        for each in queue:
+            self.addCleanup(each.close)
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        factory, _ = self.call(listener.getsockname()[1], timeout=7.0)
+        self.reactor.advance(7.0)
+        self.assertIs(factory.failed, TimeoutError)
+        self.assertEqual((self.reactor.getReaders(), self.reactor.getWriters()), ([], []))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        far, _, protocol = self.connect()
+        far.send(b"220\r\n")
+        self.reactor.getReaders()[0].doRead()
+        self.assertEqual(protocol.heard, [b"220\r\n"])
+
+    def test_without_epoll(self) -> None:
+        """Where there is no epoll the reactor reads each."""
+        self.patch(transport, "select", object())
+        self.direct = direct_reactor(self.reactor)
+        _, connection, _ = self.connect()
+        self.assertEqual(self.reactor.getReaders(), [connection])

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from smtpserv import reply
@@ -55,15 +55,20 @@ class ProxyProcessor(Service):
         self._forward_client: Final = forward_client
         self._x_peer: Final = x_peer
         self._is_final: Final = is_final
+        #: What the servers are asked at the start.
+        self._asking: Deferred[Any] | None = None
 
     def startService(self) -> None:
         """Find out what the servers offer."""
         super().startService()
-        Deferred.fromCoroutine(self._route.take()).addCallbacks(lambda lent: lent.give_back(), _heard_later)
+        self._asking = Deferred.fromCoroutine(self._route.take())
+        self._asking.addCallbacks(lambda lent: lent.give_back(), _heard_later)
 
     def stopService(self) -> None:
         """Let the connections go."""
         super().stopService()
+        if self._asking is not None:
+            self._asking.cancel()
         self._route.close()
 
     def connect(self, session: Session) -> Reply | None:
@@ -107,7 +112,7 @@ class Honoured:
         return keyword in PASSED_ON and keyword in self._route.offers
 
     def __len__(self) -> int:
-        return len(list(self))
+        return sum(1 for _ in self)
 
 
 def make_proxy(
@@ -124,4 +129,4 @@ def make_proxy(
 
 def _heard_later(failure: Any) -> None:
     """The pool has said so; who wants to send mail finds out whether it still is."""
-    failure.trap(SMTPError)
+    failure.trap(SMTPError, CancelledError)
