@@ -291,16 +291,20 @@ class IAuthentication(Interface):
         """
 
 
-class IExtensionMaker(Interface):
+class IMaker(Interface):
+    """What all plug-ins have, whatever they make."""
+
+    name: str = Attribute("What the option that names one calls it: letters, digits and hyphens.")
+    help: str = Attribute("One line for ``--help-processors``, ``--help-filters`` ...")
+    arguments: str = Attribute("The arguments it takes, several lines for ``--help-processor=NAME`` ...")
+
+
+class IExtensionMaker(IMaker):
     """The plug-in: makes an ESMTP extension from the arguments of ``--extension=NAME:ARGS``.
 
     Put one in a module under ``twisted/plugins/``, or name it in the entry point group
     ``smtpserv.extensions``. :class:`smtpserv.plugins.ExtensionMaker` is one that needs no code.
     """
-
-    name: str = Attribute("What ``--extension`` calls it: letters, digits and hyphens.")
-    help: str = Attribute("One line for ``--help-extensions``.")
-    arguments: str = Attribute("The arguments it takes, several lines for ``--help-extension=NAME``.")
 
     def make_extension(reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]) -> object:
         """Make the extension; it provides IExtension.
@@ -311,16 +315,12 @@ class IExtensionMaker(Interface):
         """
 
 
-class IPolicyMaker(Interface):
+class IPolicyMaker(IMaker):
     """The plug-in: makes a policy from the arguments of ``--policy=NAME:ARGS``.
 
     Put one in a module under ``twisted/plugins/``, or name it in the entry point group
     ``smtpserv.policies``. :class:`smtpserv.plugins.PolicyMaker` is one that needs no code.
     """
-
-    name: str = Attribute("What ``--policy`` calls it: letters, digits and hyphens.")
-    help: str = Attribute("One line for ``--help-policies``.")
-    arguments: str = Attribute("The arguments it takes, several lines for ``--help-policy=NAME``.")
 
     def make_policy(reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]) -> object:
         """Make the policy; it provides one or more of the policies' interfaces, and may observe besides.
@@ -331,21 +331,17 @@ class IPolicyMaker(Interface):
         """
 
 
-class IMessageFilterMaker(Interface):
+class IMessageFilterMaker(IMaker):
     """The plug-in: makes a filter from the arguments of ``--filter=NAME:ARGS``.
 
     Put one in a module under ``twisted/plugins/``, or name it in the entry point group ``smtpserv.filters``.
     :class:`smtpserv.plugins.FilterMaker` is one that needs no code.
     """
 
-    name: str = Attribute("What ``--filter`` calls it: letters, digits and hyphens.")
-    help: str = Attribute("One line for ``--help-filters``.")
-    arguments: str = Attribute("The arguments it takes, several lines for ``--help-filter=NAME``.")
-
     def make_filter(
         reactor: "IReactorCore", hostname: str, positional: tuple[str, ...], named: dict[str, str]
     ) -> object:
-        """Make the filter; it provides IMessageFilter.
+        """Make the filter; it provides IMessageFilter, IRecipientFilter or both.
 
         :param hostname: our own name, as ``--hostname`` has it.
         :param positional: the arguments without a name, in order.
@@ -354,19 +350,15 @@ class IMessageFilterMaker(Interface):
         """
 
 
-class IMessageProcessorMaker(Interface):
+class IMessageProcessorMaker(IMaker):
     """The plug-in: makes a processor from the arguments of ``--processor=NAME:ARGS``.
 
     Put one in a module under ``twisted/plugins/``, or name it in the entry point group
     ``smtpserv.processors``. :class:`smtpserv.plugins.ProcessorMaker` is one that needs no code.
     """
 
-    name: str = Attribute("What ``--processor`` calls it: letters, digits and hyphens.")
-    help: str = Attribute("One line for ``--help-processors``.")
-    arguments: str = Attribute("The arguments it takes, several lines for ``--help-processor=NAME``.")
-
     def make_processor(reactor: "IReactorCore", positional: tuple[str, ...], named: dict[str, str]) -> object:
-        """Make the processor; it provides IMessageProcessor, IStreamingProcessor or both.
+        """Make the processor; it provides IMessageProcessor, IStreamingProcessor or ITransactionProcessor.
 
         :param positional: the arguments without a name, in order.
         :param named: the others; a hyphen in a name has become an underscore.

@@ -38,8 +38,8 @@ _AFTER_3YZ: Final = frozenset({state.DATA, state.AUTH})
 #: What LMTP answers once for each recipient (RFC 2033 section 4.2).
 _CONCLUSIONS: Final = frozenset({state.END_OF_DATA, state.LAST_CHUNK})
 
-#: Where a transaction stands while recipients may be accepted.
-_ENVELOPE: Final = frozenset({state.MAIL, state.RCPT})
+#: Where nothing is known of the server that it said before.
+_STRANGERS: Final = frozenset({state.CONNECTED, state.TLS})
 
 
 class Answer(NamedTuple):
@@ -240,17 +240,19 @@ class ClientDialogue:
 
     def _move(self, command: Command, reply: Reply) -> None:
         now = self.state = state.next_state(self.state, command.verb, reply.code)
-        if reply.reply_class == 3 and now not in _AFTER_3YZ:
-            raise MalformedReply(f"{reply.code} goes on where nothing can")
+        self._see_whether_it_makes_sense(now, reply)
         if command.verb == "RCPT" and reply.accepted:
             self._recipients += 1
-        elif now not in _ENVELOPE:
-            if isinstance(command, Hello) and reply.accepted:
-                self.offers = {} if command.verb == "HELO" else _offers(reply)
-            elif now in (state.CONNECTED, state.TLS):
-                self.offers = {}
-            if now is state.READY:
-                self._recipients = 0
+        elif type(command) is Hello and reply.accepted:
+            self.offers = _offers(reply) if command.verb != "HELO" else {}
+        elif now in _STRANGERS:
+            self.offers = {}
+        if now is state.READY:
+            self._recipients = 0
+
+    def _see_whether_it_makes_sense(self, now: State, reply: Reply) -> None:
+        if reply.reply_class == 3 and now not in _AFTER_3YZ:
+            raise MalformedReply(f"{reply.code} goes on where nothing can")
         if now is state.TLS and len(self._input):
             raise MalformedReply("something was said behind the answer to STARTTLS")
 

@@ -63,16 +63,21 @@ def _single(line: bytes) -> Reply:
 
 
 def _reply(lines: list[bytes]) -> Reply:
-    """One reply. A status counts if all lines have it; of one of another class only the text is kept."""
-    matches = [_LINE.fullmatch(line) for line in lines]
-    codes = {match[1] for match in matches if match}
-    if len(codes) != 1 or None in matches:
+    """One reply, as far as it could be said in our own."""
+    matches = [match for line in lines if (match := _LINE.fullmatch(line))]
+    codes = {match[1] for match in matches}
+    if len(codes) != 1 or len(matches) != len(lines):
         raise MalformedReply("not a reply line")
     code = int(codes.pop())
-    texts = [(match[3] or b"").decode("utf-8", "replace") for match in matches if match]
-    statuses = {found[1] if (found := _STATUS.match(text)) else "" for text in texts}
-    status = statuses.pop() if len(statuses) == 1 else ""
-    if not status or int(status[0]) != code // 100:
-        status = ""
-    texts = [text[len(status) + 1 :] if status else text for text in texts]
+    texts = [(match[3] or b"").decode("utf-8", "replace") for match in matches]
+    status = _status(code, texts)
+    if status:
+        texts = [text[len(status) + 1 :] for text in texts]
     return Reply(code, "\n".join([sayable(text.replace("\n", "\\n")) for text in texts]), status)
+
+
+def _status(code: int, texts: list[str]) -> str:
+    """The status, if all lines have the same, and it is of the code's class."""
+    found = {match[1] if (match := _STATUS.match(text)) else "" for text in texts}
+    status = found.pop()
+    return status if not found and status[:1] == str(code)[0] else ""

@@ -27,9 +27,6 @@ LISTENING = "0A"
 
 RECORDER = "tests.integration.recorder"
 
-#: Seconds in which a connection that a client does not close is closed by the server.
-LINGER = 30.0
-
 
 class AttackTestCase(IntegrationTestCase):
     """Sees that nothing is left behind."""
@@ -56,7 +53,7 @@ class AttackTestCase(IntegrationTestCase):
     def assert_recovered(self, server: Server) -> None:
         """The next client is served, and nothing is left behind of those before."""
         self.assert_served(server)
-        wait_for(f"{self.at_rest} descriptors", lambda: server.descriptors() == self.at_rest, LINGER)
+        wait_for(f"{self.at_rest} descriptors", lambda: server.descriptors() == self.at_rest)
         self.assertEqual(server.process.poll(), None)
 
 
@@ -350,7 +347,7 @@ class ProcessorTests(AttackTestCase):
 
     def test_slow(self) -> None:
         """A slow processor keeps its own client waiting and no other."""
-        server = self.attacked(processor=f"{RECORDER}:Slow:1")
+        server = self.attacked(processor=f"{RECORDER}:Slow:3")
         with Client(server.address) as slow, Client(server.address) as other:
             slow.hello()
             slow.begin_message()
@@ -358,7 +355,7 @@ class ProcessorTests(AttackTestCase):
             began = time.monotonic()
             other.hello()
             other.expect("NOOP", "250")
-            self.assertLess(time.monotonic() - began, 1)
+            self.assertLess(time.monotonic() - began, 3)
             self.assertEqual([slow.reply()[:9], slow.reply()[:9]], [b"250 2.6.0", b"250 2.0.0"])
         self.assert_recovered(server)
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
-from tests.integration.harness import ROOT, IntegrationTestCase, Server, environment, free_port
+from tests.integration.harness import PATIENCE, ROOT, IntegrationTestCase, Server, environment, free_port
 from tests.integration.test_packaging import INSTALLED, archive, install, run, sources
 
 MESSAGE = b"From: a@a.example\r\nSubject: caf\xc3\xa9\r\n\r\n.\r\n..two dots\r\nbare octet \xff\r\n"
@@ -90,7 +90,7 @@ class ExampleTests(InstalledServerTestCase):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual((done.returncode, done.stdout, done.stderr), (1, "", f"smtpserv: {line}\n"))

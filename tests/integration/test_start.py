@@ -28,9 +28,6 @@ from tests.integration.harness import (
     wait_for,
 )
 
-#: Seconds in which a start has succeeded or failed.
-SOON = 15.0
-
 RECORDER = "tests.integration.recorder"
 MODULE = [sys.executable, "-m", "smtpserv"]
 
@@ -218,7 +215,7 @@ class DaemonTests(IntegrationTestCase):
             env=environment(),
             cwd=self.here,
             capture_output=True,
-            timeout=SOON,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -244,7 +241,7 @@ class DaemonTests(IntegrationTestCase):
             done = self.start(port)
         said = (done.stdout + done.stderr).decode()
         self.assertEqual((done.returncode, str(port) in said), (1, True), said)
-        wait_for("its end", lambda: not self.pidfile.exists(), 5)
+        wait_for("its end", lambda: not self.pidfile.exists())
 
 
 class ListenTests(IntegrationTestCase):
@@ -299,7 +296,7 @@ class ListenTests(IntegrationTestCase):
                 return probe.connect_ex(server.address) == 0
 
         wait_for("a server", is_listening)
-        with smtplib.SMTP_SSL("localhost", port, timeout=SOON, context=context) as client:
+        with smtplib.SMTP_SSL("localhost", port, timeout=PATIENCE, context=context) as client:
             client.sendmail("a@example.org", "b@example.net", b"Subject: secret\r\n\r\n" + b"x\r\n" * 1000000)
         (shown,) = map(json.loads, server.stdout.splitlines())
         self.assertEqual((shown["session"]["protocol"], shown["size"]), ("ESMTPS", 3000019))
