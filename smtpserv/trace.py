@@ -151,17 +151,17 @@ class LoopWatch:
         self._header: bytearray | None = bytearray(b"\r\n")
 
     def is_loop(self, octets: bytes) -> bool:
-        """Whether it is one, by all that has passed; the header is looked at when it is complete."""
+        """Whether it is one, by all that has passed; the header is looked at when enough of it is there."""
         header = self._header
         if header is None:
             return False
         start = max(0, len(header) - 3)
         header += octets
-        end = header.find(b"\r\n\r\n", start)
+        end = header.find(b"\r\n\r\n", start, MAX_HEADER)
         if end < 0 and len(header) < MAX_HEADER:
             return False
         self._header = None
-        return self._counts(bytes(header if end < 0 else header[:end]))
+        return self._counts(bytes(header[: MAX_HEADER if end < 0 else end]))
 
     def ended(self) -> bool:
         """Whether it is one, when there is no more of it."""
@@ -169,7 +169,7 @@ class LoopWatch:
         return header is not None and self._counts(bytes(header))
 
     def _counts(self, header: bytes) -> bool:
-        if b"eceived:" not in header.lower():
+        if b"received" not in header.lower():
             return False
         fields = _RECEIVED.findall(header)
         ours = re.compile(

@@ -1,12 +1,13 @@
 """Connections to a mail server that the test plays itself, and a door that makes them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv.awaiting import as_deferred
 from smtpserv.dialogue.command import Command, Hello, Mail, Plain, Rcpt
 from smtpserv.message import ForwardPath, Peer, ReversePath
 from smtpserv.relay.client import SMTPClient
@@ -136,8 +137,8 @@ class Door:
 
 
 def coroutine(call: Any) -> "Deferred[Any]":
-    """A coroutine that is begun."""
-    return Deferred.fromCoroutine(call)
+    """An answer of any kind, which is a coroutine's if it is begun now."""
+    return as_deferred(call) if isinstance(call, Awaitable) else succeed(call)
 
 
 class RelayCase(SynchronousTestCase):

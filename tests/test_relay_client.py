@@ -326,6 +326,15 @@ class ContentTests(RelayCase):
         self.assert_failed(room, GivenUp)
         self.assertTrue(connection.wire.aborted)
 
+    def test_end_while_congested(self) -> None:
+        """Who sent the end waits for the verdict, and no more for room: nobody's failure is left over."""
+        connection = Connection().ready().data()
+        connection.client.pauseProducing()
+        self.assertIsNotNone(connection.client.write(b"x"))
+        verdict = connection.client.end()
+        connection.wire.lose()
+        self.assert_failed(verdict, UpstreamFailed, LOST)
+
     def test_lost_meanwhile(self) -> None:
         """A connection that is lost fails who waits for room, and who writes, or ends, or sends a chunk."""
         connection = Connection().ready("CHUNKING").data()

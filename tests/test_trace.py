@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from email import message_from_bytes
 from email.policy import SMTP
@@ -13,9 +14,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv.message import Envelope, ForwardPath, Peer, ReversePath, Session, TLSFacts
-from smtpserv.trace import address_literal, protocol, received_field
+from smtpserv.testing import at_every_split
+from smtpserv.trace import (
+    MAX_HEADER,
+    MAX_HOPS,
+    MAX_OWN_HOPS,
+    LoopWatch,
+    address_literal,
+    protocol,
+    received_field,
+)
 from tests.fuzz import examples
-from tests.fuzz.strategies import LITERALS, MAILBOXES, WIDE_MAILBOXES, domains
+from tests.fuzz.strategies import LITERALS, MAILBOXES, PLACES, WIDE_MAILBOXES, cut, domains
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
 TLS = TLSFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384")
@@ -247,3 +257,94 @@ class HostileTests(ZoneTestCase):
         for line in octets.decode().split("\r\n"):
             self.assertTrue(len(line) <= 78 or " " not in line.strip() or line.startswith('\t<"'), line)
             self.assertLess(len(line), 998)
+
+
+HOP = b"Received: from a.example by b.example;\r\n\tWed, 4 Mar 2026 20:06:07 +0530\r\n"
+OWN = b"Received: from a.example\r\n\tby mx.example; Wed, 4 Mar 2026 20:06:07 +0530\r\n"
+BODY = b"\r\nbody\r\n"
+
+
+def is_loop(pieces: Iterable[bytes], hostname: str = "mx.example") -> bool:
+    """What a watch says of a message, at whatever piece or at its end."""
+    watch = LoopWatch(hostname)
+    found = [watch.is_loop(piece) for piece in pieces]
+    found.append(watch.ended())
+    assert sum(found) < 2, "it is told once"
+    return any(found)
+
+
+class LoopWatchTests(SynchronousTestCase):
+    """Messages that go in circles."""
+
+    def test_hops(self) -> None:
+        """So many fields may a message have, whoever wrote them, and no more."""
+        for hops, loop in ((0, False), (1, False), (MAX_HOPS, False), (MAX_HOPS + 1, True)):
+            for rest in (BODY, b"Subject: x\r\n" + BODY, b"Subject: x\r\n", b""):
+                self.assertIs(is_loop([HOP * hops + rest]), loop, (hops, rest))
+
+    def test_own_hops(self) -> None:
+        """So many of them may be ours: mailing lists send us a message again."""
+        for hops, loop in ((MAX_OWN_HOPS, False), (MAX_OWN_HOPS + 1, True)):
+            self.assertIs(is_loop([OWN * hops + HOP + BODY]), loop)
+            self.assertIs(is_loop([OWN.upper() * hops + BODY]), loop)
+            self.assertIs(is_loop([OWN * hops + BODY], "MX.example"), loop)
+
+    def test_own_field(self) -> None:
+        """What we write ourselves is known to be ours, by whatever name."""
+        for hostname in ("mx.example", "[192.0.2.5]"):
+            field = received_field(session(tls=TLS), envelope("b@b.example"), hostname, NOW)
+            for other, loop in ((hostname, True), ("example", False), ("mx.example.org", False)):
+                self.assertIs(is_loop([field * (MAX_OWN_HOPS + 1) + BODY], other), loop, (hostname, other))
+
+    def test_names_like_ours(self) -> None:
+        """A longer name is another's."""
+        for name in (b"mx.example.org", b"mx.example-1", b"a.mx.example", b"mxxexample"):
+            self.assertFalse(is_loop([OWN.replace(b"mx.example", name) * (MAX_OWN_HOPS + 1) + BODY]), name)
+
+    def test_any_form(self) -> None:
+        """The field's name counts in any case, and with what the obsolete grammar has before its colon."""
+        for field in (b"RECEIVED: x\r\n", b"received:\r\n x\r\n", b"Received : x\r\n", b"Received\t:x\r\n"):
+            self.assertTrue(is_loop([field * (MAX_HOPS + 1) + BODY]), field)
+        for field in (b"X-Received: x\r\n", b"Received-SPF: x\r\n", b"Subject: x\r\n Received: x\r\n"):
+            self.assertFalse(is_loop([field * (MAX_HOPS + 1) + BODY]), field)
+
+    def test_header_only(self) -> None:
+        """What stands in the body is of no interest; a message may have no header."""
+        self.assertFalse(is_loop([b"Subject: x\r\n\r\n" + HOP * (MAX_HOPS + 1)]))
+        self.assertFalse(is_loop([b"\r\n" + HOP * (MAX_HOPS + 1)]))
+
+    def test_every_split(self) -> None:
+        """It does not matter how the message comes."""
+        for message, loop in (
+            (OWN * (MAX_OWN_HOPS + 1) + BODY, True),
+            (OWN * MAX_OWN_HOPS + BODY + OWN, False),
+        ):
+            for pieces in at_every_split(message):
+                self.assertIs(is_loop(pieces), loop)
+
+    def test_endless_header(self) -> None:
+        """Of a header without an end so much is looked at, however it comes, and not kept any longer."""
+        for padding, loop in ((MAX_HEADER // 2, True), (MAX_HEADER, False)):
+            message = b"X: " + b"x" * padding + b"\r\n" + HOP * (MAX_HOPS + 1) + b"Y: " + b"y" * MAX_HEADER
+            for tail in (b"", b"\r\n" + BODY):
+                whole = message + tail
+                for size in (len(whole), 1000, MAX_HEADER - 3):
+                    pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+                    self.assertIs(is_loop(pieces), loop, (padding, size))
+
+    @examples(60)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [HOP, OWN, b"\r\n", b"\r", b"\n", b" ", b"Received:", b"by mx.example", b"X: y\r\n"]
+            ),
+            max_size=30,
+        ).map(b"".join),
+        st.integers(0, 12),
+        PLACES,
+    )
+    def test_splits(self, rest: bytes, hops: int, places: list[float]) -> None:
+        """Nor for any other message."""
+        message = OWN * hops + rest
+        self.assertEqual(is_loop(cut(message, places)), is_loop([message]))
+        self.assertEqual(is_loop([bytes([octet]) for octet in message]), is_loop([message]))

@@ -126,21 +126,29 @@ class Passage:
         self._lent.give_back()
 
     def _ask_sender(self, reverse_path: ReversePath) -> "Deferred[Reply]":
-        path = pass_sender(reverse_path, self._client.dialogue.offers, _TRACE, self._manner.is_final)
         if self._manner.forward_client:
-            return Deferred.fromCoroutine(self._ask_introduced(Mail(path)))
-        return self._client.ask(Mail(path))
+            return Deferred.fromCoroutine(self._ask_introduced(reverse_path))
+        return self._client.ask(self._mail(reverse_path))
 
-    async def _ask_introduced(self, mail: Mail) -> Reply:
-        """Say who our client is first; whatever the server thinks of it, the mail goes on."""
+    async def _ask_introduced(self, reverse_path: ReversePath) -> Reply:
+        """Say who our client is first; a server that does not believe it has its mail from us.
+
+        :raises SMTPError: for a client that the server does not greet.
+        """
         client = self._client
         said = introduction(self._session, client.dialogue.offers)
         if said is not None:
             answer: Reply = await client.ask(said)
             if said.verb == "XCLIENT" and answer.accepted:
-                await client.say_hello()
-        answer = await client.ask(mail)
+                answer = await client.say_hello()
+                if not answer.accepted:
+                    raise SMTPError(passed_on(answer))
+        answer = await client.ask(self._mail(reverse_path))
         return answer
+
+    def _mail(self, reverse_path: ReversePath) -> Mail:
+        """MAIL, as what the server offers now allows it."""
+        return Mail(pass_sender(reverse_path, self._client.dialogue.offers, _TRACE, self._manner.is_final))
 
     def _opened(self, answer: Reply, reverse_path: ReversePath) -> "Passage":
         if not answer.accepted:
@@ -154,7 +162,7 @@ class Passage:
         return failure
 
     def _ask_recipient(self, path: ForwardPath) -> "Deferred[Reply]":
-        self._see_whether_it_is_over()
+        self._see_whether_it_is_open()
         passed = pass_recipient(path, self._client.dialogue.offers, self._manner.is_final)
         return self._client.ask(Rcpt(passed)).addCallback(self._note, path)
 
@@ -163,15 +171,15 @@ class Passage:
             self._accepted.append(path)
         return passed_on(answer)
 
-    def _see_whether_it_is_over(self) -> None:
+    def _see_whether_it_is_open(self) -> None:
+        """If not, the connection may be another's by now."""
         if self._lent.is_back:
             raise UpstreamFailed(reply.UPSTREAM_LOST, "the transaction is over")
 
     async def _begin_again(self, envelope: Envelope) -> "Flow | ChunkFlow":
         """Filters made the envelope another than was asked about: ask about that one."""
-        self._see_whether_it_is_over()
-        if self._accepted:
-            await self._client.ask(_RSET)
+        self._see_whether_it_is_open()
+        await self._client.ask(_RSET)
         await self.mail(envelope.reverse_path)
         try:
             answers = [await self._ask_recipient(path) for path in envelope.forward_paths]
@@ -185,7 +193,7 @@ class Passage:
         return await flow if isinstance(flow, Deferred) else flow
 
     def _begin(self, envelope: Envelope) -> "ChunkFlow | Deferred[Flow | ChunkFlow]":
-        self._see_whether_it_is_over()
+        self._see_whether_it_is_open()
         if envelope.body == "BINARYMIME":
             return ChunkFlow(self._lent, *self._above(envelope))
         return self._client.ask(_DATA).addCallback(self._may_send, envelope)

@@ -24,6 +24,9 @@ SWEEP: Final = 1.0
 BACK_OFF: Final = 1.0
 MAX_BACK_OFF: Final = 60.0
 
+#: Doublings after which that is reached; many more are more than a number can hold.
+_DOUBLINGS: Final = 10
+
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
@@ -158,8 +161,7 @@ class Pool:
         self._closed = True
         while self._idle:
             self._idle.pop().quit()
-        while self._waiting:
-            self._wake()
+        self._wake(len(self._waiting))
 
     @property
     def _is_full(self) -> bool:
@@ -174,21 +176,24 @@ class Pool:
         try:
             client = await self.door.connect()
         except BaseException as error:
+            self._connecting -= 1
             if isinstance(error, UpstreamFailed) and not isinstance(error, GivenUp):
                 self._failed(error)
-            self._connecting -= 1
-            self._wake()
+                self._wake(len(self._waiting))  # they hear of it too: what failed will not come back to them
+            else:
+                self._wake()
             raise
         self._connecting -= 1
         if self._failures:
             _log.info("{name} answers again", name=str(self.door))
-        self._failures = 0
+        self._failures, self._down_until = 0, 0.0
         self._clients[client] = _Kept(1)
         client.when_gone.addCallback(lambda _: self._forget(client))
         return client
 
     def _failed(self, error: UpstreamFailed) -> None:
-        pause = min(MAX_BACK_OFF, BACK_OFF * 2.0**self._failures) * (0.5 + self._chance() / 2)
+        longest = min(MAX_BACK_OFF, BACK_OFF * 2.0 ** min(self._failures, _DOUBLINGS))
+        pause = longest * (0.5 + self._chance() / 2)
         self._failures += 1
         self._down_until = self._reactor.seconds() + pause
         _log.warn(
@@ -203,12 +208,12 @@ class Pool:
         self._waiting.append((self._reactor.seconds(), free))
         await free
 
-    def _wake(self) -> None:
-        while self._waiting:
+    def _wake(self, most: int = 1) -> None:
+        while self._waiting and most:
             _, free = self._waiting.popleft()
             if not free.called:
+                most -= 1
                 free.callback(None)
-                return
 
     def _forget(self, client: SMTPClient) -> None:
         self._clients.pop(client, None)

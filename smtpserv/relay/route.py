@@ -5,7 +5,7 @@ from typing import Final
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import SMTPClient, UpstreamFailed
+from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
 from smtpserv.relay.pool import Pool
 
 
@@ -25,12 +25,14 @@ class Route:
         """A connection to the first server that answers.
 
         :param fresh: a new one, whatever is free.
-        :raises UpstreamFailed: what the last one failed with.
+        :raises UpstreamFailed: what the last one failed with; or that nobody wants one any more.
         """
         failure = UpstreamFailed(reply.UPSTREAM_DOWN)
         for pool in self.pools:
             try:
                 return Lent(pool, await pool.take(fresh))
+            except GivenUp:
+                raise
             except UpstreamFailed as error:
                 failure = error
         raise failure

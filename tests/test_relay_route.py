@@ -1,0 +1,125 @@
+"""The way to a mail server that answers, several in order of preference."""
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+
+from smtpserv import reply
+from smtpserv.message import Peer
+from smtpserv.relay.client import GivenUp, UpstreamFailed
+from smtpserv.relay.pool import Pool, PoolLimits
+from smtpserv.relay.route import Lent, Route
+from tests.relay_tools import Door, RelayCase, coroutine
+
+
+class RouteTests(RelayCase):
+    """``Route`` and ``Lent``."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.doors = [Door(self.clock, *offers) for offers in (("DSN", "SIZE 1"), ("DSN", "SMTPUTF8"))]
+        self.pools = [Pool(self.clock, door, PoolLimits(connections=1)) for door in self.doors]
+        self.route = Route(self.pools)
+
+    def taken(self, door: int = 0) -> Lent:
+        """A connection to a server that answers now; those before it fail."""
+        waiting = coroutine(self.route.take())
+        for each in self.doors[:door]:
+            each.fail(UpstreamFailed(reply.UPSTREAM_DOWN))
+        self.doors[door].open()
+        lent: Lent = self.successResultOf(waiting)
+        return lent
+
+    def test_preference(self) -> None:
+        """The first server that answers is taken."""
+        lent = self.taken()
+        self.assertIs(lent.client, self.doors[0].made[0].client)
+        self.assertEqual(self.doors[1].asked, [])
+
+    def test_next(self) -> None:
+        """If it does not, the next one is, for as long as the first is left alone."""
+        lent = self.taken(1)
+        self.assertIs(lent.client, self.doors[1].made[0].client)
+        lent.give_back()
+        again = self.successResultOf(coroutine(self.route.take()))
+        self.assertIs(again.client, lent.client)
+        again.give_back()
+        self.clock.advance(1.0)
+        self.assertIs(self.taken().client, self.doors[0].made[0].client)
+
+    def test_none(self) -> None:
+        """When none does, the last failure is told; and so it is when there is none to ask."""
+        waiting = coroutine(self.route.take())
+        self.doors[0].fail(UpstreamFailed(reply.UPSTREAM_DOWN))
+        self.doors[1].fail(UpstreamFailed(reply.UPSTREAM_SLOW))
+        error: Any = self.failureResultOf(waiting, UpstreamFailed).value
+        self.assertEqual(error.reply, reply.UPSTREAM_SLOW)
+        self.assert_failed(coroutine(Route([]).take()), UpstreamFailed, "451 4.4.1")
+
+    def test_given_up(self) -> None:
+        """Who gives up while a server is asked asks no other."""
+        for error in (GivenUp(reply.UPSTREAM_LOST), CancelledError(), ZeroDivisionError()):
+            waiting = coroutine(self.route.take())
+            self.doors[0].fail(error)
+            self.assert_failed(waiting, type(error))
+            self.assertEqual(self.doors[1].asked, [])
+
+    def test_lent_once(self) -> None:
+        """A connection is given back once, whoever does it again; then it may not be used."""
+        lent = self.taken()
+        self.assertFalse(lent.is_back or lent.is_reused)
+        lent.give_back()
+        self.assertTrue(lent.is_back)
+        other = self.successResultOf(coroutine(self.route.take()))
+        lent.give_back()
+        self.assertTrue(other.is_reused)
+        waiting = coroutine(self.pools[0].take())
+        self.assertNoResult(waiting)
+        other.give_back()
+        self.assertIs(self.successResultOf(waiting), lent.client)
+
+    def test_fresh(self) -> None:
+        """A new one can be wanted, whatever is free."""
+        lent = self.taken()
+        lent.give_back()
+        waiting = coroutine(self.route.take(fresh=True))
+        self.doors[0].made[0].say(b"221 Bye\r\n")
+        self.doors[0].open()
+        self.assertFalse(self.successResultOf(waiting).is_reused)
+
+    def test_offers(self) -> None:
+        """What all servers offered when they were last spoken to; those that never were do not count."""
+        self.assertEqual(self.route.offers, frozenset())
+        self.taken()
+        self.assertEqual(self.route.offers, {"DSN", "SIZE"})
+        self.doors[1].offers = {"DSN": "", "SMTPUTF8": ""}
+        self.assertEqual(self.route.offers, {"DSN"})
+        self.doors[1].offers = {}
+        self.assertEqual(self.route.offers, frozenset())
+
+    def test_lmtp(self) -> None:
+        """It speaks LMTP if one of its servers does."""
+        self.assertFalse(self.route.is_lmtp)
+        self.doors[1].is_lmtp = True
+        self.assertTrue(self.route.is_lmtp)
+
+    def test_name(self) -> None:
+        """All servers are told the same name of ours."""
+        self.route.call_us("mx.example")
+        self.assertEqual([door.hello_name for door in self.doors], ["mx.example"] * 2)
+
+    def test_comes_from(self) -> None:
+        """It is known whether a peer is one of our connections to any of them."""
+        peer = Peer("192.0.2.1", 12345)
+        self.assertFalse(self.route.comes_from(peer))
+        self.doors[1].peer = peer
+        self.assertTrue(self.route.comes_from(peer))
+
+    def test_close(self) -> None:
+        """All pools are closed."""
+        lent = self.taken()
+        lent.give_back()
+        self.route.close()
+        self.assertEqual(self.doors[0].made[0].hear(), b"QUIT\r\n")
+        self.assert_failed(coroutine(self.route.take()), UpstreamFailed, "451 4.4.1")
