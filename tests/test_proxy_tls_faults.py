@@ -13,9 +13,9 @@ from smtpserv.tls import Certificates
 from tests.certificates import make_pair
 from tests.proxy_tools import AGAIN, FIRST, ProxyCase
 
-#: Every fault, and what the client hears of it at STARTTLS, in the handshake, and at AUTH, where TLS and AUTH
-#: must be. What is said in clear behind the answer to STARTTLS is no handshake. Whether a server trusts us, or
-#: we trust it, is never its client's fault.
+#: Every fault, and what the client hears of it at STARTTLS, in the handshake and at AUTH, where TLS and AUTH
+#: must be. What is said in clear behind the answer to STARTTLS is no handshake. Whether a server
+#: trusts us, or we trust it, is never its client's fault.
 TABLE: Final[dict[str, tuple[Fault, str, str, str]]] = {
     "refuse": (Reply(554, "No", "5.7.0"), "451 4.7.5", "", "451 4.7.0"),
     "defer": (Reply(454, "Later", "4.7.0"), "451 4.7.5", "", "451 4.7.0"),
