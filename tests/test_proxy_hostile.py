@@ -84,7 +84,7 @@ class InjectionTests(ProxyCase):
         super().setUp()
         self.script(keywords=(*KEYWORDS, "XFORWARD NAME ADDR HELO IDENT"))
         terms = Terms(hostname="mx.example", honours=frozenset({"DSN"}), max_errors=10**6, max_commands=10**6)
-        self.proxy(terms=terms, forward_client="yes")
+        self.proxy(terms=terms, forward_client="yes", uses="1000000")
         self.asking = self.client()
         self.assert_works(self.asking)
 
