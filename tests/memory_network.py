@@ -64,9 +64,10 @@ class _Pipe:
         self._closing = True
 
     def abortConnection(self) -> None:
-        """Close now (RST)."""
+        """Close in the next turn, as a socket does (RST); what is queued is lost."""
         self._queue.clear()
-        self._end(ConnectionAborted(), ConnectionLost())
+        self._closing = True
+        self._network.callLater(0, self._end, ConnectionAborted(), ConnectionLost())
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Who is told to pause, or to go on."""

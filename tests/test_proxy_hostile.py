@@ -84,12 +84,12 @@ class InjectionTests(ProxyCase):
         super().setUp()
         self.script(keywords=(*KEYWORDS, "XFORWARD NAME ADDR HELO IDENT"))
         terms = Terms(hostname="mx.example", honours=frozenset({"DSN"}), max_errors=10**6, max_commands=10**6)
-        self.proxy(terms=terms, forward_client="yes")
+        self.proxy(terms=terms, forward_client="yes", uses="1000000")
         self.asking = self.client()
         self.assert_works(self.asking)
 
     @given(st.lists(st.tuples(st.sampled_from([b"MAIL FROM", b"RCPT TO"]), _PATHS, _TAILS), max_size=6))
-    @examples(300)
+    @examples(150)
     def test_commands(self, said: list[tuple[bytes, bytes, bytes]]) -> None:
         """The upstream hears MAIL and RCPT of what was said there, each in a line, and nothing else."""
         self.upstream.commands.clear()
@@ -107,7 +107,7 @@ class InjectionTests(ProxyCase):
         self.assertEqual(self.upstream.open_connections, 1)
 
     @given(st.one_of(_HOSTILE, _ANY))
-    @examples(100)
+    @examples(50)
     def test_hello(self, name: bytes) -> None:
         """What a client calls itself comes to the upstream as one attribute, or not at all."""
         self.upstream.commands.clear()
