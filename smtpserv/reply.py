@@ -233,6 +233,7 @@ UPSTREAM_CONFUSED: Final = Reply(
 UPSTREAM_INSECURE: Final = Reply(451, "The next mail server could not be trusted, try again later", "4.7.5")
 UPSTREAM_LOGIN: Final = Reply(451, "The next mail server did not let us in, try again later", "4.7.0")
 ONE_ROUTE: Final = Reply(452, "This one goes another way, send it separately", "4.5.3")
+DIVIDED: Final = Reply(451, "This recipient is several, who go different ways", "4.3.5")
 ONE_AT_A_TIME: Final = Reply(452, "One recipient at a time, send the others separately", "4.5.3")
 FILTER_UNAVAILABLE: Final = Reply(451, "Service unavailable, try again later", "4.7.1")
 

@@ -151,7 +151,12 @@ class _Direct(tcp.Connection):
 
     def write(self, data: bytes) -> None:
         """Send what the kernel takes, queue the rest; what is wrong with the socket the queue finds out."""
-        if not self._queueing and not self.TLS and self.connected and not self.disconnecting:
+        if (
+            not self._queueing
+            and not self.TLS
+            and self.connected
+            and not (self.disconnecting or self._aborting)
+        ):
             try:
                 sent = self.socket.send(data)
             except OSError:

@@ -11,7 +11,7 @@ from smtpserv.reply import Reply, sayable
 MAX_LINE: Final = 4096
 MAX_REPLY: Final = 65536
 
-_LINE: Final = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?", re.DOTALL)
+_LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _STATUS: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)")
 
 
@@ -68,12 +68,19 @@ def _reply(lines: list[bytes]) -> Reply:
     codes = {match[1] for match in matches}
     if len(codes) != 1 or len(matches) != len(lines):
         raise MalformedReply("not a reply line")
-    code = int(codes.pop())
+    code = _known(int(codes.pop()))
     texts = [(match[3] or b"").decode("utf-8", "replace") for match in matches]
     status = _status(code, texts)
     if status:
         texts = [text[len(status) + 1 :] for text in texts]
     return Reply(code, "\n".join([sayable(text.replace("\n", "\\n")) for text in texts]), status)
+
+
+def _known(code: int) -> int:
+    """A code whose second digit RFC 5321 section 4.2 has; of another one the first says all (4.3.2)."""
+    if code // 10 % 10 <= 5:
+        return code
+    return {3: 354}.get(code // 100, code // 100 * 100 + 50)
 
 
 def _status(code: int, texts: list[str]) -> str:

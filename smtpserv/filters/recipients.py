@@ -6,6 +6,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from smtpserv import reply
@@ -32,6 +33,8 @@ MOST: Final = 1000
 
 #: What filters make of a recipient; a Reply refuses it.
 Rewrite = Callable[[ForwardPath], Awaitable[tuple[ForwardPath, ...] | Reply]]
+
+_log = Logger()
 
 
 @implementer(ITransactionProcessor)
@@ -111,6 +114,9 @@ class RewritingTransaction:
         answer = Results(answers or [reply.RECIPIENT_OK]).combined()
         if answer.accepted:
             self._made[forward_path] = paths
+        elif answer.status == reply.ONE_ROUTE.status and len(paths) > 1 and not self._made:
+            _log.error("{path} becomes recipients that no one message can have", path=str(forward_path))
+            return reply.DIVIDED
         return answer
 
     async def _ask(self, path: ForwardPath) -> Reply:

@@ -22,11 +22,13 @@ class Lives:
 
     :param yes: one that is true, or not empty.
     :param stale: an old one, before it is tried again to get a new one.
+    :param old_no: one that is not true, when there is no new one.
     """
 
     yes: float = 300.0
     no: float = 30.0
     stale: float = 5.0
+    old_no: float = 300.0
 
 
 LIVES: Final = Lives()
@@ -43,6 +45,7 @@ _log = Logger()
 @dataclass(slots=True)
 class _Kept(Generic[Answer]):
     answer: Answer
+    since: float
     until: float
 
 
@@ -98,7 +101,8 @@ class Answers(Generic[Answer]):
             self._is_away = False
             _log.info("{name} answers again", name=self._name)
         life = self._lives.yes if answer else self._lives.no
-        self._kept[question] = _Kept(answer, self._clock.seconds() + life)
+        now = self._clock.seconds()
+        self._kept[question] = _Kept(answer, now, now + life)
         self._kept.move_to_end(question)
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
@@ -110,11 +114,15 @@ class Answers(Generic[Answer]):
             self._is_away = True
             _log.warn("{name} can't be asked: {reason}", name=self._name, reason=reason)
         kept = self._kept.get(question)
-        if kept is None:
+        if kept is None or self._is_too_old(kept):
             self._tell(question, lambda: Failure(DirectoryAway(reason)))
         else:
             kept.until = self._clock.seconds() + self._lives.stale
             self._tell(question, lambda: kept.answer)
+
+    def _is_too_old(self, kept: _Kept[Answer]) -> bool:
+        """An old yes does no harm, it makes mail wait; an old no sends it back."""
+        return not kept.answer and self._clock.seconds() - kept.since >= self._lives.old_no
 
     def _tell(self, question: str, answer: "Callable[[], Answer | Failure]") -> None:
         for each in self._waiting.pop(question):

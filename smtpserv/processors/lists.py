@@ -1,6 +1,7 @@
 """Handing messages to Mailman: to its LMTP server, or to Mailman 2's wrapper."""
 
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,7 @@ from smtpserv.mailman.wrapper import Wrapper, delivery_fields
 from smtpserv.message import Content, Envelope, ForwardPath, ReversePath, Session
 from smtpserv.processors.proxy import ProxyProcessor
 from smtpserv.reply import Reply
+from smtpserv.trace import received_field
 
 #: Octets of a message held in memory; more goes to a temporary file.
 MEMORY: Final = 1 << 20
@@ -28,7 +30,7 @@ class ListProxy(ProxyProcessor):
 
     def open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
         """MAIL: answered as Mailman answers it."""
-        return super().open(session, reverse_path).addCallback(CuttingTransaction)
+        return self._open(session, reverse_path).addCallback(CuttingTransaction)
 
 
 @implementer(ITransaction)
@@ -75,17 +77,19 @@ class CuttingSink:
 class WrapperLists:
     """Mailman 2: messages are collected, and given to its wrapper.
 
+    :param clock: tells the time, in seconds since 1970.
     :param folder: knows the lists.
     """
 
-    def __init__(self, wrapper: Wrapper, folder: ListFolder, in_thread: InThread) -> None:
+    def __init__(self, clock: Any, wrapper: Wrapper, folder: ListFolder, in_thread: InThread) -> None:
+        self.clock: Final = clock
         self.wrapper: Final = wrapper
         self.folder: Final = folder
         self.in_thread: Final = in_thread
 
     def open(self, session: Session, reverse_path: ReversePath) -> "WrapperTransaction":
         """MAIL: nobody else is asked."""
-        return WrapperTransaction(self)
+        return WrapperTransaction(self, session)
 
 
 @implementer(ITransaction)
@@ -94,8 +98,9 @@ class WrapperTransaction:
 
     answer = None
 
-    def __init__(self, lists: WrapperLists) -> None:
+    def __init__(self, lists: WrapperLists, session: Session) -> None:
         self._lists: Final = lists
+        self._session: Final = session
         self._recipient: ForwardPath | None = None
 
     def add_recipient(self, forward_path: ForwardPath) -> Reply | None:
@@ -108,11 +113,15 @@ class WrapperTransaction:
 
     def begin(self, envelope: Envelope) -> CollectingSink:
         """DATA."""
+        if len(envelope.forward_paths) > 1:
+            raise SMTPError(reply.ONE_AT_A_TIME)
         (path,) = envelope.forward_paths
         address = self._find(path)
+        now = datetime.fromtimestamp(self._lists.clock.seconds(), UTC)
+        received = received_field(self._session, envelope, self._session.hostname, now)
 
         def complete(content: Content) -> Outcome:
-            fields = delivery_fields(envelope, path.address)
+            fields = delivery_fields(envelope, path.address) + received
             return self._lists.wrapper.deliver(address, content.spliced(fields, 0).chunks())
 
         return CollectingSink(complete, self._lists.in_thread, MEMORY)

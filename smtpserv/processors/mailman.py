@@ -145,7 +145,7 @@ class Sorting:
             transaction.abort()
 
 
-def make_mailman(reactor: Any, *where: str, **named: str) -> MailmanProcessor:
+def make_mailman(reactor: Any, host: str = "localhost", port: str = "", **named: str) -> MailmanProcessor:
     """The processor of ``--processor=mailman:HOST:PORT:...``.
 
     :param named: ``lmtp``, ``api``, ``api_user``, ``api_password_file``, ``map``, ``domains``, ``wrapper``,
@@ -153,15 +153,17 @@ def make_mailman(reactor: Any, *where: str, **named: str) -> MailmanProcessor:
     :raises StartError: for what is wrong with them.
     """
     own = {name: named.pop(name) for name in _OWN & named.keys()}
-    elsewhere = make_proxy(reactor, *where, **named)
+    elsewhere = make_proxy(reactor, host, port, **named)
     domains = read_argument("domains", Domains.parse, own.get("domains", ""))
     foreign = sorted(own.keys() & _MAILMAN_3)
     if "wrapper" in own and foreign:
         raise StartError(f"wrapper: Mailman 2 has no {foreign[0].replace('_', '-')}=")
+    if "wrapper" in own and not domains.names:
+        raise StartError("wrapper: domains= is missing; Mailman 2 would take everybody's mail for its lists'")
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     if "wrapper" in own:
         folder = ListFolder(own.get("lists") or folder_beside(own["wrapper"]))
-        wrapped = WrapperLists(Wrapper(reactor, own["wrapper"]), folder, in_thread)
+        wrapped = WrapperLists(reactor, Wrapper(reactor, own["wrapper"]), folder, in_thread)
         return MailmanProcessor(FolderDirectory(folder), wrapped, elsewhere, domains)
     host, _, port = own.get("lmtp", "127.0.0.1").partition(",")
     route = make_route(reactor, host, port or "8024", tls="none", lmtp="yes")

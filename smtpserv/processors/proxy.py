@@ -4,7 +4,7 @@ The server behind us is asked at each stage before the client is answered, and i
 kept, so nothing can be lost: until the server has taken a message, the client has it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,14 +13,18 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import (
     IExtensionSupport,
+    IMessageSink,
     IRelayingProcessor,
     ISessionPolicy,
+    ITransaction,
     ITransactionProcessor,
 )
-from smtpserv.message import Envelope, ReversePath, Session
+from smtpserv.message import Envelope, ForwardPath, ReversePath, Session
+from smtpserv.network import is_local
 from smtpserv.relay.making import make_route, yes
 from smtpserv.relay.passage import Manner, open_passage
 from smtpserv.relay.route import Route
@@ -79,8 +83,17 @@ class ProxyProcessor(Service):
         """The same, once the connection is surely known at its other end."""
         return self.connect(session)
 
-    def open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
-        """MAIL: answered as the server behind us answers it."""
+    def open(self, session: Session, reverse_path: ReversePath) -> "Later | Deferred[Any]":
+        """MAIL: answered as the server behind us answers it.
+
+        A stranger has no connection there before somebody may be written to: else a hundred that say MAIL,
+        and then nothing, would leave none for others.
+        """
+        if session.identity is None and not is_local(session.peer.host):
+            return Later(lambda: self._open(session, reverse_path))
+        return self._open(session, reverse_path)
+
+    def _open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
         self._route.call_us(session.hostname)
         manner = Manner(
             trace=lambda envelope: self._fields(session, envelope),
@@ -96,6 +109,38 @@ class ProxyProcessor(Service):
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
         field = received_field(session, envelope, session.hostname, now)
         return field + fold(["X-Peer:", session.peer.host]).encode() if self._x_peer else field
+
+
+@implementer(ITransaction)
+class Later:
+    """A transaction that is opened with the first recipient that no policy is against.
+
+    :param open: opens it.
+    """
+
+    answer = None
+
+    def __init__(self, open: "Callable[[], Deferred[Any]]") -> None:
+        self._open: Final = open
+        self._transaction: ITransaction | None = None
+
+    async def add_recipient(self, forward_path: ForwardPath) -> Any:
+        """RCPT; the first is answered with what there is against MAIL, if anything."""
+        if self._transaction is None:
+            self._transaction = await self._open()
+        answer: Any = self._transaction.add_recipient(forward_path)
+        return await as_deferred(answer) if isinstance(answer, Awaitable) else answer
+
+    def begin(self, envelope: Envelope) -> IMessageSink | Awaitable[IMessageSink]:
+        """DATA."""
+        assert self._transaction is not None, "a message has recipients"
+        return self._transaction.begin(envelope)
+
+    def abort(self) -> None:
+        """Give it up, if it was opened."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            transaction.abort()
 
 
 class Honoured:
@@ -116,14 +161,20 @@ class Honoured:
 
 
 def make_proxy(
-    reactor: Any, *where: str, forward_client: str = "no", x_peer: str = "no", **named: str
+    reactor: Any,
+    host: str = "localhost",
+    port: str = "",
+    *,
+    forward_client: str = "no",
+    x_peer: str = "no",
+    **named: str,
 ) -> ProxyProcessor:
     """The processor of ``--processor=proxy:HOST:PORT``.
 
     :param named: as :func:`smtpserv.relay.making.make_route` takes them.
     :raises StartError: for what is wrong with them.
     """
-    route = make_route(reactor, *where, **named)
+    route = make_route(reactor, host, port, **named)
     return ProxyProcessor(reactor, route, yes("forward_client", forward_client), yes("x_peer", x_peer))
 
 

@@ -1,6 +1,7 @@
 """One connection to another mail server: commands in, Deferreds of their answers out."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -50,6 +51,10 @@ def passed_on(answer: Reply) -> Reply:
     return Reply(code, answer.text, status or None)
 
 
+class Crowded(UpstreamFailed):
+    """The server takes no more connections for now; those that it has it serves."""
+
+
 class GivenUp(UpstreamFailed):
     """Whoever waited does so no more: it is no fault of the server's."""
 
@@ -78,6 +83,8 @@ class SMTPClient(TwistedProtocol):
         self.dialogue: Final = ClientDialogue(lmtp)
         #: What protects the connection, once hands are shaken.
         self.tls: TLSFacts | None = None
+        #: Whether we know by its certificate who that is.
+        self.is_verified = False
         #: Our end of it, as the server sees it.
         self.local: Peer | None = None
         #: Called once, when the connection is gone.
@@ -106,6 +113,14 @@ class SMTPClient(TwistedProtocol):
     def is_usable(self) -> bool:
         """Whether it may be asked anything."""
         return self._fate is None and not self.dialogue.state.is_deaf
+
+    @property
+    def offers(self) -> Mapping[str, str]:
+        """What the server announced; REQUIRETLS only where it can be held (RFC 8689 section 4.2.1)."""
+        offers = self.dialogue.offers
+        if self.is_verified or "REQUIRETLS" not in offers:
+            return offers
+        return {keyword: argument for keyword, argument in offers.items() if keyword != "REQUIRETLS"}
 
     def say_hello(self, hello: Hello | None = None) -> "Deferred[Reply]":
         """Say EHLO or LHLO; or say it again."""
@@ -245,6 +260,7 @@ class SMTPClient(TwistedProtocol):
                 self._questions.popleft().callback(answer.reply)
         except MalformedReply as error:
             self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, error))
+            return
         self._flush()
         if self.dialogue.state is state.CLOSED:
             self._close()

@@ -20,6 +20,7 @@ _YES_OR_NO: Final = one_of("yes", "no")
 #: The arguments that say how long a server is waited for, and the phases they are of.
 _PATIENCE: Final = {
     "connect_timeout": "connect",
+    "opening_timeout": "opening",
     "greeting_timeout": "greeting",
     "command_timeout": "command",
     "data_timeout": "start",

@@ -117,6 +117,8 @@ class Passage:
 
     def begin(self, envelope: Envelope) -> "Flow | ChunkFlow | Deferred[Flow | ChunkFlow]":
         """DATA: passed on; or begin with chunks, where the content can't go otherwise."""
+        if self._manner.one_recipient and len(envelope.forward_paths) > 1:
+            raise SMTPError(reply.ONE_AT_A_TIME)
         if envelope.reverse_path != self._reverse_path or list(envelope.forward_paths) != self._accepted:
             return Deferred.fromCoroutine(self._begin_again(envelope))
         return self._begin(envelope)
@@ -136,10 +138,11 @@ class Passage:
         :raises SMTPError: for a client that the server does not greet.
         """
         client = self._client
-        said = introduction(self._session, client.dialogue.offers)
+        said = introduction(self._session, client.offers)
         if said is not None:
             answer: Reply = await client.ask(said)
             if said.verb == "XCLIENT" and answer.accepted:
+                self._lent.spend()  # it is this client's from now on
                 answer = await client.say_hello()
                 if not answer.accepted:
                     raise SMTPError(passed_on(answer))
@@ -148,7 +151,10 @@ class Passage:
 
     def _mail(self, reverse_path: ReversePath) -> Mail:
         """MAIL, as what the server offers now allows it."""
-        return Mail(pass_sender(reverse_path, self._client.dialogue.offers, _TRACE, self._manner.is_final))
+        if "AUTH" in reverse_path.parameters and self._session.identity is None:
+            # Whoever says it may not be believed (RFC 4954 section 5).
+            reverse_path = ReversePath(reverse_path.address, {**reverse_path.parameters, "AUTH": "<>"})
+        return Mail(pass_sender(reverse_path, self._client.offers, _TRACE, self._manner.is_final))
 
     def _opened(self, answer: Reply, reverse_path: ReversePath) -> "Passage":
         if not answer.accepted:
@@ -163,7 +169,7 @@ class Passage:
 
     def _ask_recipient(self, path: ForwardPath) -> "Deferred[Reply]":
         self._see_whether_it_is_open()
-        passed = pass_recipient(path, self._client.dialogue.offers, self._manner.is_final)
+        passed = pass_recipient(path, self._client.offers, self._manner.is_final)
         return self._client.ask(Rcpt(passed)).addCallback(self._note, path)
 
     def _note(self, answer: Reply, path: ForwardPath) -> Reply:

@@ -1,8 +1,12 @@
 """How long a mail server is waited for (RFC 5321 section 4.5.3.2)."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from smtpserv.dialogue import state
+
+#: For the answer to QUIT; nothing hangs on it.
+GOODBYE: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +14,7 @@ class Patience:
     """Seconds.
 
     :param connect: until the connection is made.
+    :param opening: until it is ready for mail, in all: a client of ours waits, and another server may do it.
     :param greeting: until it greets.
     :param command: for the answer to MAIL, RCPT and whatever is not below.
     :param start: for the answer to DATA.
@@ -18,6 +23,7 @@ class Patience:
     """
 
     connect: float = 30.0
+    opening: float = 60.0
     greeting: float = 300.0
     command: float = 300.0
     start: float = 120.0
@@ -30,6 +36,7 @@ class Patience:
             state.GREETING: self.greeting,
             "DATA": self.start,
             "": self.block,
+            "QUIT": GOODBYE,
             "BDAT": self.block,
             state.END_OF_DATA: self.end,
             state.LAST_CHUNK: self.end,

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from smtpserv import reply
 from smtpserv.escape import escape_controls
 from smtpserv.message import Peer
-from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
 
 _log = Logger()
 
@@ -102,6 +102,7 @@ class Pool:
         self._waiting: Final[deque[tuple[float, Deferred[None]]]] = deque()
         self._failures = 0
         self._down_until = 0.0
+        self._was_crowded = False
         self._sweeping: IDelayedCall | None = None
         self._closed = False
 
@@ -125,15 +126,16 @@ class Pool:
         :param fresh: a new one, whatever is free: those that were kept proved stale.
         :raises UpstreamFailed: when none can be had.
         """
+        since = self._reactor.seconds()
         while not self._closed:
             client = None if fresh else self.take_kept()
             if client is not None:
                 return client
             if self._idle and self._is_full:
                 self._idle.pop(0).quit()
-            if not self._is_full:
+            if not (self._is_full or self._is_crowded):
                 return await self._make()
-            await self._wait()
+            await self._wait(since)
         raise UpstreamFailed(reply.UPSTREAM_DOWN, "we are stopping")
 
     def is_reused(self, client: SMTPClient) -> bool:
@@ -144,17 +146,17 @@ class Pool:
         """Whether one of the connections has its end of ours there: whoever sees it as a peer talks to us."""
         return self.door.comes_from(peer) or any(client.local == peer for client in self._clients)
 
-    def give_back(self, client: SMTPClient) -> None:
+    def give_back(self, client: SMTPClient, is_spent: bool = False) -> None:
         """The transaction is over. An open one is reset; what is of no use any more is closed."""
         client.reset()
         kept = self._clients.get(client)
         if kept is not None and client.is_usable:
-            if kept.uses >= self._limits.uses or self._closed:
-                client.quit()
+            if is_spent or kept.uses >= self._limits.uses or self._closed:
+                client.quit()  # there is room for another when it is gone
             else:
                 kept.since = self._reactor.seconds()
                 self._idle.append(client)
-        self._wake()
+                self._wake()
 
     def close(self) -> None:
         """Make no more connections, and close those that are free; the others go when they are given back."""
@@ -166,6 +168,11 @@ class Pool:
     @property
     def _is_full(self) -> bool:
         return len(self._clients) + self._connecting >= self._limits.connections
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether the server takes no more than it has: one of these will do."""
+        return self._was_crowded and self.is_down and len(self._clients) > len(self._idle)
 
     async def _make(self) -> SMTPClient:
         if self.is_down:
@@ -194,6 +201,9 @@ class Pool:
     def _failed(self, error: UpstreamFailed) -> None:
         longest = min(MAX_BACK_OFF, BACK_OFF * 2.0 ** min(self._failures, _DOUBLINGS))
         pause = longest * (0.5 + self._chance() / 2)
+        self._was_crowded = isinstance(error, Crowded)
+        if self.is_down:
+            return  # others tried at the same time, and it is known
         self._failures += 1
         self._down_until = self._reactor.seconds() + pause
         _log.warn(
@@ -203,9 +213,9 @@ class Pool:
             why=escape_controls(error.why),
         )
 
-    async def _wait(self) -> None:
+    async def _wait(self, since: float) -> None:
         free: Deferred[None] = Deferred()
-        self._waiting.append((self._reactor.seconds(), free))
+        self._waiting.append((since, free))
         await free
 
     def _wake(self, most: int = 1) -> None:
@@ -228,9 +238,8 @@ class Pool:
             client.sweep(now)
         while self._idle and now - self._clients[self._idle[0]].since >= self._limits.idle:
             self._idle.pop(0).quit()
-        while self._waiting and now - self._waiting[0][0] >= self._limits.wait:
-            _, free = self._waiting.popleft()
-            if not free.called:
+        for since, free in list(self._waiting):
+            if now - since >= self._limits.wait and not free.called:
                 free.errback(UpstreamFailed(reply.UPSTREAM_BUSY))
         self._sweeping = (
             self._reactor.callLater(SWEEP, self._sweep) if self._clients or self._connecting else None

@@ -7,6 +7,9 @@ from smtpserv.relay.client import passed_on
 from smtpserv.relay.route import Route
 from smtpserv.reply import Reply
 
+#: What says of a mailbox that it is none; whatever else there is may be no fault of the mailbox.
+_NOBODY_THERE = frozenset({550, 551, 553})
+
 _NOBODY = Mail(ReversePath(""))
 
 
@@ -21,7 +24,7 @@ async def would_take(route: Route, mailbox: str) -> bool:
         answer: Reply = await lent.client.ask(_NOBODY)
         if answer.accepted:
             answer = await lent.client.ask(Rcpt(ForwardPath(mailbox)))
-            if answer.accepted or answer.reply_class == 5:
+            if answer.accepted or answer.code in _NOBODY_THERE:
                 return answer.accepted
     finally:
         lent.give_back()

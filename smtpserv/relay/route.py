@@ -66,21 +66,26 @@ class Route:
 class Lent:
     """A connection that is used for one transaction."""
 
-    __slots__ = ("client", "is_reused", "_pool")
+    __slots__ = ("client", "is_reused", "_pool", "_is_spent")
 
     def __init__(self, pool: Pool, client: SMTPClient) -> None:
         self.client: Final = client
         #: Whether it was kept from another transaction.
         self.is_reused: Final = pool.is_reused(client)
         self._pool: Pool | None = pool
+        self._is_spent = False
 
     @property
     def is_back(self) -> bool:
         """Whether it may be used no more."""
         return self._pool is None
 
+    def spend(self) -> None:
+        """It is of no use for another transaction."""
+        self._is_spent = True
+
     def give_back(self) -> None:
         """The transaction is over; only the first call counts."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.give_back(self.client)
+            pool.give_back(self.client, self._is_spent)

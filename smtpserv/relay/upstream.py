@@ -18,7 +18,7 @@ from smtpserv.dialogue.command import Auth, Hello, Plain, Response
 from smtpserv.dialogue.login import ClientMechanism, Credentials, LoginError, choose
 from smtpserv.dialogue.wording import CANCEL
 from smtpserv.message import Peer
-from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
 from smtpserv.relay.patience import Patience
 from smtpserv.reply import Reply
 from smtpserv.tls.upstream import TLSMode, UpstreamTLS
@@ -83,7 +83,7 @@ class Doorway:
         tls = upstream.tls
         self._creator: Final = None if tls.mode is TLSMode.NONE else tls.creator(upstream.tls_name)
         #: Connections that are being made.
-        self._opening: Final[set[SMTPClient]] = set()
+        self._opening: Final[dict[SMTPClient, float]] = {}
 
     async def connect(self) -> SMTPClient:
         """A new connection, that is ready for MAIL.
@@ -111,15 +111,17 @@ class Doorway:
 
     def sweep(self, now: float) -> None:
         """End what lasts too long; to be called every second or so."""
-        for client in list(self._opening):
+        for client, since in list(self._opening.items()):
             client.sweep(now)
+            if now - since >= self.upstream.patience.opening:
+                client.abort(UpstreamFailed(reply.UPSTREAM_SLOW, "it is not ready for mail"))
 
     def __str__(self) -> str:
         return str(self.upstream)
 
     async def _open(self, with_tls: bool) -> SMTPClient:
         client = SMTPClient(self._reactor, self.upstream.patience, self.upstream.lmtp)
-        self._opening.add(client)
+        self._opening[client] = self._reactor.seconds()
         try:
             await self._dial(client)
             await self._introduce(client)
@@ -132,8 +134,9 @@ class Doorway:
             client.abort()
             raise
         finally:
-            self._opening.discard(client)
-        self.offers = client.dialogue.offers
+            del self._opening[client]
+        client.is_verified = client.tls is not None and self.upstream.tls.mode.is_verified
+        self.offers = client.offers
         return client
 
     async def _dial(self, client: SMTPClient) -> None:
@@ -146,7 +149,8 @@ class Doorway:
             raise UpstreamFailed(reply.UPSTREAM_DOWN, f"{upstream}: {error}") from error
         greeting = await client.greeted()
         if not greeting.accepted:
-            raise UpstreamFailed(reply.UPSTREAM_DOWN, greeting)
+            kind = Crowded if greeting.reply_class == 4 else UpstreamFailed
+            raise kind(reply.UPSTREAM_DOWN, greeting)
 
     def _endpoint(self) -> Any:
         host, port, patience = self.upstream.host, self.upstream.port, self.upstream.patience.connect

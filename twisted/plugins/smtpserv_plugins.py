@@ -123,6 +123,7 @@ x-peer=yes|no               add an X-Peer field, as smtpd did [no]
 connections=N               open at once to one server [100]
 uses=N                      messages of one connection [1000]
 idle=SECONDS                that a connection is kept without use [60]
+opening-timeout=SECONDS     until a connection is ready for mail, in all [60]
 connect-timeout=, greeting-timeout=, command-timeout=, data-timeout=, block-timeout=, end-timeout=SECONDS
                             RFC 5321's [30, 300, 300, 120, 180, 600]""",
     factory="smtpserv.processors.proxy:make_proxy",
