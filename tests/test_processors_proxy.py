@@ -132,6 +132,11 @@ class ServiceTests(ProxyCase):
         self.clock.pump([1.0, 1.0])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_never_started(self) -> None:
+        """One that never was started can be stopped."""
+        self.proxy.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_stopped(self) -> None:
         """One that has stopped asks nobody."""
         self.proxy.startService()

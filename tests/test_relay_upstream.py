@@ -76,10 +76,8 @@ class DoorwayCase(RelayCase):
 
     def door(self, mode: TLSMode = TLSMode.NONE, **choices: Any) -> Doorway:
         """A doorway to it."""
-        security = UpstreamTLS(mode)
-        upstream = Upstream(
-            **{"host": HOST, "port": PORT, "tls": security, "patience": self.patience} | choices
-        )
+        facts: dict[str, Any] = {"tls": UpstreamTLS(mode), "patience": self.patience, **choices}
+        upstream = Upstream(facts.pop("host", HOST), PORT, **facts)
         return Doorway(self.network, upstream, "client.example")
 
     def play(self, *script: str) -> None:
