@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpserv.dialogue.replies import MAX_LINE, MAX_REPLY, MalformedReply, ReplyReader
+from smtpserv.dialogue.replies import MAX_LINE, MAX_REPLY, MalformedReply, ReplyReader, whole_replies
 from smtpserv.reply import Reply
 from smtpserv.testing import at_every_split
 from tests.fuzz import examples
@@ -132,6 +132,15 @@ class Reading(SynchronousTestCase):
             self.assertEqual(reader.next_reply(), Reply(220, "x", ""))
             self.assertIsNone(reader.next_reply())
             self.assertEqual(len(reader), len(octets))
+
+    def test_whole(self) -> None:
+        """All that are complete can be had at once."""
+        self.assertEqual(
+            whole_replies(b"220 x\r\n250-a\r\n250 b\r\n250-c\r\n250"),
+            [Reply(220, "x", ""), Reply(250, "a\nb", "")],
+        )
+        self.assertEqual(whole_replies(b""), [])
+        self.assertRaises(MalformedReply, whole_replies, b"220 x\r\nwhat\r\n")
 
     def test_remembered(self) -> None:
         """The same line is the same reply, and is not parsed again."""
