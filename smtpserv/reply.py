@@ -1,4 +1,4 @@
-"""Replies: the value, its wire form in both directions, and the one catalogue of what this server says.
+"""Replies: the value, its wire form, and the one catalogue of what this server says.
 
 Codes are those of RFC 5321 section 4.2, enhanced status codes those of RFC 3463 and the RFC 5248 registry.
 """
@@ -16,7 +16,6 @@ MAX_LINE: Final = 512
 _CODE = re.compile(r"[2-5][0-5][0-9]")
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _TEXT = re.compile(r"[\t -~]*")
-_WIRE_LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$))?(.*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,34 +115,6 @@ class Results:
 
 
 _LOSES_LEAST: Final = {4: 0, 5: 1, 3: 2, 2: 3}
-
-
-def _text(status: bytes, own: bytes, text: bytes) -> str:
-    """A line's text; what looks like a status is one only if the first line has the same."""
-    return (text if own in (status, b"") else own + b" " + text).decode("ascii")
-
-
-def parse_replies(octets: bytes) -> tuple[list[Reply], bytes]:
-    """Read the complete replies at the head of what a server sent.
-
-    :return: the replies, and the octets that do not make a whole reply yet.
-    :raises ValueError: for what is no reply line, or a code that changes within a reply (RFC 5321 4.2.1).
-    """
-    replies: list[Reply] = []
-    open_lines: list[tuple[bytes, bytes, bytes]] = []
-    rest = octets
-    while (end := octets.find(b"\r\n")) >= 0:
-        line, octets = octets[:end], octets[end + 2 :]
-        match = _WIRE_LINE.fullmatch(line)
-        if match is None or (open_lines and open_lines[0][0] != match[1]):
-            raise ValueError(f"not a reply line: {line!r}")
-        open_lines.append((match[1], match[3] or b"", match[4] or b""))
-        if match[2] != b"-":
-            code, status, _ = open_lines[0]
-            text = "\n".join(_text(status, own, part) for _, own, part in open_lines)
-            replies.append(Reply(int(code), text, status.decode("ascii")))
-            open_lines, rest = [], octets
-    return replies, rest
 
 
 # --- the catalogue ---------------------------------------------------------------------------------------

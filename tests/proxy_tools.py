@@ -6,8 +6,8 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv.dialogue.replies import whole_replies
 from smtpserv.processors.proxy import make_proxy
-from smtpserv.reply import parse_replies
 from smtpserv.server.factory import SMTPServerFactory
 from smtpserv.testing import ScriptedUpstream, memory_house
 from smtpserv.testing.upstream import Plan, Step
@@ -54,7 +54,7 @@ class Client(Protocol):
     def say(self, octets: bytes, replies: int = 1) -> list[str]:
         """Say something and wait, however long it takes, for that many replies; code and status of each."""
         self.transport.write(octets)
-        self._network.wait(LONG, lambda: self.is_gone or len(parse_replies(self._heard)[0]) >= replies)
+        self._network.wait(LONG, lambda: self.is_gone or len(whole_replies(self._heard)) >= replies)
         return codes(self.send(b""))
 
     def vanish(self) -> None:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from smtpserv.dialogue.replies import whole_replies
 from smtpserv.interfaces import (
     IMessageProcessor,
     IMessageSink,
@@ -25,7 +26,7 @@ from smtpserv.interfaces import (
     IStreamingProcessor,
 )
 from smtpserv.message import Envelope, ForwardPath, Message, ReversePath, Session
-from smtpserv.reply import Reply, parse_replies
+from smtpserv.reply import Reply
 from smtpserv.server.factory import SMTPServerFactory
 from smtpserv.testing import memory_house
 
@@ -43,9 +44,9 @@ Answer = Callable[..., Any]
 
 
 def replies(octets: bytes) -> list[Reply]:
-    """Whole replies and nothing else."""
-    found, rest = parse_replies(octets)
-    assert not rest, rest
+    """Whole replies and nothing else, as we say them."""
+    found = whole_replies(octets)
+    assert b"".join([each.octets for each in found]) == octets, octets
     return found
 
 

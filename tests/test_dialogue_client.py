@@ -549,6 +549,16 @@ class LMTPTests(ClientCase):
         self.assertEqual(answer.reply, Results([Reply(250, "Ok"), bye, bye]))
         self.assertIs(self.dialogue.state, state.CLOSED)
 
+    def test_conclude(self) -> None:
+        """When the connection ends in the middle, what came stands; and there is nothing if nothing did."""
+        later = Reply(451, "Later")
+        self.envelope(OK, OK, OK)
+        self.content()
+        self.assertIsNone(self.dialogue.conclude(later))
+        self.hear(NO)
+        self.assertEqual(self.dialogue.conclude(later), Results([Reply(550, "No"), later, later]))
+        self.assertIsNone(self.dialogue.conclude(later))
+
     def test_one_too_many(self) -> None:
         """More replies than recipients answer nothing."""
         self.envelope(OK)

@@ -10,10 +10,11 @@ from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Hello, Mail, Rcpt
 from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event
 from smtpserv.dialogue.extension import Extension
+from smtpserv.dialogue.replies import whole_replies
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.message import ForwardPath, ReversePath
-from smtpserv.reply import Reply, parse_replies
+from smtpserv.reply import Reply
 
 HELLO = b"EHLO client.example\r\n"
 MAIL = b"MAIL FROM:<a@a.example>\r\n"
@@ -52,8 +53,9 @@ class DialogueCase(SynchronousTestCase):
 
     def replies(self) -> list[Reply]:
         """The replies since the last call."""
-        replies, rest = parse_replies(self.dialogue.take_output())
-        self.assertEqual(rest, b"")
+        octets = self.dialogue.take_output()
+        replies = whole_replies(octets)
+        self.assertEqual(b"".join(each.octets for each in replies), octets)
         return replies
 
 

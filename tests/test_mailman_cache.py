@@ -111,11 +111,11 @@ class AnswersTests(Case):
 
     def test_stale(self) -> None:
         """An old answer stands while there is no new one, which is asked for every 5 s."""
-        for answer in (True, False):
+        for answer, age in ((True, 3000), (False, 60)):
             self.setUp()
             self.learn("ant", answer)
             for _ in range(3):
-                self.clock.advance(3000)
+                self.clock.advance(age)
                 found = self.answers.find("ant")
                 self.asked.answer(Failure(ConnectionRefusedError()))
                 self.assertIs(self.successResultOf(found), answer)
@@ -124,6 +124,14 @@ class AnswersTests(Case):
                 self.assertEqual(self.asked.open, [])
             self.clock.advance(5)
             self.learn("ant", not answer)
+
+    def test_old_no(self) -> None:
+        """A no is not believed for long when nobody can say it again: the list may have been made since."""
+        self.learn("ant", False)
+        self.clock.advance(301)
+        found = self.answers.find("ant")
+        self.asked.answer(Failure(ConnectionRefusedError()))
+        self.assertEqual(self.away(found).reply, reply.DIRECTORY_AWAY)
 
     def test_deadline(self) -> None:
         """A question that nobody answers has an end."""

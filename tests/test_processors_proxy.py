@@ -24,7 +24,7 @@ from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Route
 from tests.relay_tools import GO, OK, Connection, Door, begun
 
-SESSION = Session("3f2a", Peer("192.0.2.1", 2525), "EHLO", "client.example", hostname="mx.example")
+SESSION = Session("3f2a", Peer("127.0.0.1", 2525), "EHLO", "client.example", hostname="mx.example")
 SENDER = ReversePath("a@a.example")
 RECIPIENT = ForwardPath("b@b.example")
 
@@ -132,6 +132,11 @@ class ServiceTests(ProxyCase):
         self.clock.pump([1.0, 1.0])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_never_started(self) -> None:
+        """One that never was started can be stopped."""
+        self.proxy.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_stopped(self) -> None:
         """One that has stopped asks nobody."""
         self.proxy.startService()
@@ -148,7 +153,7 @@ class MessageTests(ProxyCase):
         message = message_from_bytes(self.passed())
         self.assertEqual(message.keys(), ["Received", "Subject"])
         field = message["Received"]
-        self.assertIn("from client.example ([192.0.2.1]) by mx.example", " ".join(field.split()))
+        self.assertIn("from client.example ([127.0.0.1]) by mx.example", " ".join(field.split()))
         self.assertEqual(parsedate_to_datetime(field.rpartition(";")[2]), datetime.fromtimestamp(1e9, UTC))
 
     def test_x_peer(self) -> None:
@@ -156,7 +161,7 @@ class MessageTests(ProxyCase):
         self.proxy_to("PIPELINING", x_peer=True)
         message = message_from_bytes(self.passed())
         self.assertEqual(message.keys(), ["Received", "X-Peer", "Subject"])
-        self.assertEqual(message["X-Peer"], "192.0.2.1")
+        self.assertEqual(message["X-Peer"], "127.0.0.1")
 
     def test_name(self) -> None:
         """The server is told the name that our clients know."""
@@ -167,11 +172,11 @@ class MessageTests(ProxyCase):
         """It is told who the client is, where that is wanted."""
         self.proxy_to("XFORWARD ADDR", forward_client=True)
         begun(self.proxy.open, SESSION, SENDER)
-        self.assertEqual(self.door.open().hear(), b"XFORWARD ADDR=192.0.2.1\r\n")
+        self.assertEqual(self.door.open().hear(), b"XFORWARD ADDR=127.0.0.1\r\n")
 
     def test_one_recipient(self) -> None:
         """One at a time where a message has an answer for each, and the client room for one."""
-        lmtp = Session("1", Peer("192.0.2.1"), "LHLO", "client.example", hostname="mx.example")
+        lmtp = Session("1", Peer("127.0.0.1"), "LHLO", "client.example", hostname="mx.example")
         for speaks_lmtp, session, final, several in (
             (False, SESSION, False, True),
             (True, SESSION, False, False),

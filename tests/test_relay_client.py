@@ -404,6 +404,29 @@ class ContentTests(RelayCase):
             self.successResultOf(verdict), Results([Reply(250, "Ok"), Reply(550, "No", "5.1.1")])
         )
 
+    def test_lmtp_lost(self) -> None:
+        """What was said to some recipients stands, however the connection ends; the others try again."""
+        lost, confused = reply.UPSTREAM_LOST, reply.UPSTREAM_CONFUSED
+        for end, rest in (
+            (lambda each: each.wire.lose(), lost),
+            (lambda each: each.say(b"what?\r\n"), confused),
+        ):
+            connection = (
+                Connection(lmtp=True).ready().exchange((MAIL, OK), (RCPT, OK), (RCPT, OK), (RCPT, OK))
+            )
+            connection.exchange((DATA, GO))
+            verdict = connection.client.end()
+            connection.say(NO)
+            end(connection)
+            self.assertEqual(self.successResultOf(verdict), Results([Reply(550, "No", "5.1.1"), rest, rest]))
+
+    def test_lmtp_lost_before_any(self) -> None:
+        """When nothing was said to anybody, it failed."""
+        connection = Connection(lmtp=True).ready().data()
+        verdict = connection.client.end()
+        connection.wire.lose()
+        self.assert_failed(verdict, UpstreamFailed, LOST)
+
 
 class EndTests(RelayCase):
     """How a transaction is given up, and a connection."""

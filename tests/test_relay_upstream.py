@@ -112,7 +112,7 @@ class DoorwayCase(RelayCase):
         waiting = waiting or self.connect(door)
         self.network.wait(1)
         error = self.assert_failed(waiting, UpstreamFailed, code)
-        self.assertEqual((self.network.ends, door._opening), ([], set()))
+        self.assertEqual((self.network.ends, door._opening), ([], {}))
         why: str = error.why
         return why
 
@@ -206,7 +206,7 @@ class PlainTests(DoorwayCase):
             waiting.cancel()
             self.failureResultOf(waiting, GivenUp, CancelledError)
             self.network.settle()
-            self.assertEqual((self.network.ends, door._opening), ([], set()))
+            self.assertEqual((self.network.ends, door._opening), ([], {}))
 
     def test_comes_from(self) -> None:
         """While it is made, its end of ours is known."""

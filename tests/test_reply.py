@@ -3,32 +3,10 @@
 from dataclasses import FrozenInstanceError
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
-from smtpserv.reply import Reply, Results, parse_replies
-from tests.fuzz import examples
-from tests.fuzz.strategies import PLACES, cut
-
-CODES = st.builds(
-    lambda a, b, c: a * 100 + b * 10 + c, st.integers(2, 5), st.integers(0, 5), st.integers(0, 9)
-)
-#: Text that cannot be taken for an enhanced status code.
-TEXTS = st.lists(st.text("abc XYZ.-;<>\t~!", max_size=20), min_size=1, max_size=4).map("\n".join)
-
-
-@st.composite
-def replies(draw: st.DrawFn) -> Reply:
-    """Any reply that can be made."""
-    code = draw(CODES)
-    numbers = st.integers(0, 999)
-    status = (
-        f"{code // 100}.{draw(numbers)}.{draw(numbers)}" if code // 100 != 3 and draw(st.booleans()) else ""
-    )
-    return Reply(code, draw(TEXTS), status)
-
+from smtpserv.reply import Reply, Results
 
 CONSTANTS = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
 SAID = {
@@ -133,61 +111,6 @@ class Making(SynchronousTestCase):
             any_reply.code = 550
         self.assertEqual(Reply(250, "Ok"), Reply(250, "Ok", "2.0.0"))
         self.assertEqual(len({Reply(250, "Ok"), Reply(250, "Ok", "2.0.0"), Reply(250, "Ok", "2.1.0")}), 2)
-
-
-class Reading(SynchronousTestCase):
-    """What another server says is read back."""
-
-    @examples(50)
-    @given(st.lists(replies(), max_size=4), PLACES)
-    def test_both_directions(self, said: list[Reply], places: list[float]) -> None:
-        """Any replies, however they are split, are read as they were said."""
-        octets = b"".join(each.octets for each in said)
-        read: list[Reply] = []
-        rest = b""
-        for piece in cut(octets, places):
-            more, rest = parse_replies(rest + piece)
-            read += more
-        self.assertEqual((read, rest), (said, b""))
-
-    def test_odd_but_right(self) -> None:
-        """A code alone, a status alone, and text that only begins like a status."""
-        self.assertEqual(parse_replies(b"250\r\n"), ([Reply(250, "", "")], b""))
-        self.assertEqual(parse_replies(b"250 \r\n"), ([Reply(250, "", "")], b""))
-        self.assertEqual(parse_replies(b"550 5.1.1\r\n"), ([Reply(550, "", "5.1.1")], b""))
-        self.assertEqual(parse_replies(b"220 4.5x\r\n"), ([Reply(220, "4.5x", "")], b""))
-        self.assertEqual(parse_replies(b"250 2.0.0.1 x\r\n"), ([Reply(250, "2.0.0.1 x", "")], b""))
-        self.assertEqual(parse_replies(b"250-a\r\n250\r\n"), ([Reply(250, "a\n", "")], b""))
-
-    def test_incomplete(self) -> None:
-        """What is not whole yet waits."""
-        for octets in (b"", b"250", b"250 Ok\r", b"250-a\r\n", b"250-a\r\n250 b"):
-            self.assertEqual(parse_replies(octets), ([], octets))
-            self.assertEqual(parse_replies(b"220 x\r\n" + octets), ([Reply(220, "x", "")], octets))
-
-    def test_status_on_a_later_line(self) -> None:
-        """No text is lost when only a later line looks as if it had a status."""
-        (read,), _ = parse_replies(b"250-mx.example\r\n250 2.0.0 x\r\n")
-        self.assertEqual(read, Reply(250, "mx.example\n2.0.0 x", ""))
-
-    def test_malformed(self) -> None:
-        """What is no reply is an error, not a guess."""
-        for octets in (
-            b"\r\n",
-            b"25 x\r\n",
-            b"250x\r\n",
-            b"150 x\r\n",
-            b"650 x\r\n",
-            b"260 x\r\n",
-            b"250-a\r\n251 b\r\n",
-            b"250-a\r\n\r\n",
-            b" 250 x\r\n",
-            b"250 a\nb\r\n",
-            b"250 a\rb\r\n",
-            b"250 \xff\r\n",
-            b"250 " + b"x" * 600 + b"\r\n",
-        ):
-            self.assertRaises(ValueError, parse_replies, octets)
 
 
 class SeveralResults(SynchronousTestCase):

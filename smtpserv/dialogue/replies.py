@@ -57,6 +57,16 @@ class ReplyReader:
         return None
 
 
+def whole_replies(octets: bytes) -> list[Reply]:
+    """The replies at the head of what a server said, as far as they are complete.
+
+    :raises MalformedReply: as :meth:`ReplyReader.next_reply`.
+    """
+    reader = ReplyReader()
+    reader.receive(octets)
+    return list(iter(reader.next_reply, None))
+
+
 @lru_cache(256)
 def _single(line: bytes) -> Reply:
     return _reply([line])

@@ -241,6 +241,8 @@ class Pool:
         for since, free in list(self._waiting):
             if now - since >= self._limits.wait and not free.called:
                 free.errback(UpstreamFailed(reply.UPSTREAM_BUSY))
+        while self._waiting and self._waiting[0][1].called:
+            self._waiting.popleft()
         self._sweeping = (
             self._reactor.callLater(SWEEP, self._sweep) if self._clients or self._connecting else None
         )

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.event import EndOfData, Event
+from smtpserv.dialogue.replies import whole_replies
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.dialogue.terms import BareNewlines, Terms
 from smtpserv.network import Networks
-from smtpserv.reply import Reply, parse_replies
+from smtpserv.reply import Reply
 from smtpserv.testing.memory import MemorySession, RecordingProcessor, memory_session
 
 
@@ -60,8 +61,9 @@ class DialoguePair:
         return self._hear(move)
 
     def _hear(self, move: str) -> Reply:
-        replies, rest = parse_replies(self.server.take_output())
-        assert len(replies) == 1 and not rest, f"one exchange, {len(replies)} replies, {rest!r} left over"
+        octets = self.server.take_output()
+        replies = whole_replies(octets)
+        assert [each.octets for each in replies] == [octets], f"one exchange, one reply, and not {octets!r}"
         self.client_state = state.next_state(self.client_state, move, replies[0].code)
         assert self.client_state is self.server.state, f"{self.client_state} is not {self.server.state}"
         return replies[0]

@@ -11,10 +11,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpserv.collecting import CollectingProcessor, InThread
+from smtpserv.dialogue.replies import whole_replies
 from smtpserv.dialogue.terms import Terms
 from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor, ITransactionProcessor, Outcome
 from smtpserv.message import Content, Envelope, ForwardPath, Message, Peer, ReversePath, Session
-from smtpserv.reply import Reply, parse_replies
+from smtpserv.reply import Reply
 from smtpserv.server.house import House
 from smtpserv.server.journal import Journal
 from smtpserv.server.limits import Limits
@@ -131,7 +132,7 @@ class MemorySession:
 
     def last_reply(self) -> Reply:
         """The last of the replies that were heard last."""
-        return parse_replies(self.heard)[0][-1]
+        return whole_replies(self.heard)[-1]
 
     def advance(self, seconds: float) -> bytes:
         """Let time pass, with a look at the deadlines at its end."""
