@@ -229,6 +229,17 @@ class PatienceTests(RelayCase):
         self.assert_patient(connection, 5.0)
         self.assert_failed(room, UpstreamFailed, SLOW)
 
+    def test_no_longer_congested(self) -> None:
+        """When it takes content again, the verdict is waited for from then on."""
+        connection = self.made().data()
+        connection.client.pauseProducing()
+        connection.client.write(b"x")
+        verdict = connection.client.end()
+        connection.clock.advance(4.5)
+        connection.client.resumeProducing()
+        self.assert_patient(connection, 6.0)
+        self.assert_failed(verdict, UpstreamFailed, SLOW)
+
     def test_handshake(self) -> None:
         """Hands are not shaken for ever."""
         connection = self.made()
