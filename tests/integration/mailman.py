@@ -49,6 +49,12 @@ RUNNERS: Final = frozenset(
 )
 POSTS: Final = frozenset({"in", "pipeline", "out"})
 
+#: What of it talks to people as well. Mail walks through their queues in this order.
+ALL: Final = ("bounces", "command", "virgin", "in", "pipeline", "out")
+
+#: The queues of what went wrong.
+WRONG: Final = ("bad", "retry", "shunt")
+
 CONFIGURATION: Final = """\
 [mailman]
 site_owner: postmaster@example.test
@@ -60,6 +66,9 @@ html_to_plain_text_command: /bin/cat $filename
 var_dir: {here}/var
 
 {mta}
+# Each member's copy of a personal list has a reverse-path that names the member.
+verp_personalized_deliveries: yes
+
 [webservice]
 hostname: 127.0.0.1
 port: {rest}
@@ -187,6 +196,11 @@ class Mailman:
         files = [self.here / "log", *(self.here / "var" / "logs").glob("*.log")]
         return "".join(f"--- {file.name}\n{file.read_text('utf-8', 'replace')[-2000:]}" for file in files)
 
+    @property
+    def heard(self) -> str:
+        """What its LMTP server has been told, all of it, and more."""
+        return (self.here / "var" / "logs" / "smtp.log").read_text("utf-8", "replace")
+
     def wait_until_ready(self) -> None:
         """Until REST and LMTP answer: neither waits for the other."""
 
@@ -249,10 +263,35 @@ class Mailman:
         for member in members:
             self.add_member(address, member)
 
-    def add_member(self, address: str, member: str) -> None:
-        """Subscribe somebody, with all formalities done."""
+    def add_member(self, address: str, member: str, **more: object) -> None:
+        """Subscribe somebody, with all formalities done; a ``role`` may be given."""
         approved: dict[str, Any] = {"pre_verified": True, "pre_confirmed": True, "pre_approved": True}
-        self.rest("members", "POST", list_id=address.replace("@", "."), subscriber=member, **approved)
+        list_id = address.replace("@", ".")
+        self.rest("members", "POST", list_id=list_id, subscriber=member, **approved | more)
+
+    def members(self, address: str) -> dict[str, dict[str, Any]]:
+        """What it says of each member of a list, by address."""
+        found = self.rest(f"lists/{address}/roster/member")
+        return {each["email"]: each for each in found.get("entries", ())}
+
+    def wait_until_idle(self) -> None:
+        """Until nothing is in its queues; what is in hand is there as well.
+
+        :raises AssertionError: when something went wrong.
+        """
+
+        def is_idle() -> bool:
+            if any(map(self._queued, WRONG)):
+                raise AssertionError(f"Mailman could not do something\n{self.log}")
+            # What one runner gives back to an earlier one may be missed once.
+            return not any(map(self._queued, ALL * 2))
+
+        wait_for("empty queues of Mailman", is_idle)
+
+    def _queued(self, queue: str) -> list[Path]:
+        # What was being written when it was killed ends in .tmp, and stays.
+        files = (self.here / "var" / "queue" / queue).glob("*")
+        return [each for each in files if each.suffix in (".pck", ".bak")]
 
     def delete_list(self, address: str) -> None:
         """Delete a list."""

@@ -116,8 +116,9 @@ class TLSTestCase(IntegrationTestCase):
 
 
 class SharedServerCase(TLSTestCase):
-    """One server with TLS for all the tests of a class: it takes a second to start one, and trial has no
-    ``setUpClass``. The first test starts it; it ends with the program.
+    """One server with TLS for all the tests of a class, and of those that inherit its :meth:`start`: it takes
+    a second to start one, and trial has no ``setUpClass``. The first test starts it; it ends with the
+    program.
     """
 
     keeper: TLSTestCase | None = None
@@ -130,7 +131,8 @@ class SharedServerCase(TLSTestCase):
 
     def setUp(self) -> None:
         """See that it is there, and forget what earlier tests have sent."""
-        cls = type(self)
+        cls = next(each for each in type(self).__mro__ if "start" in vars(each))
+        assert issubclass(cls, SharedServerCase)
         if cls.keeper is None:
             keeper = TLSTestCase("directory")
             atexit.register(keeper.doCleanups)

@@ -66,10 +66,18 @@ class Exim:
         text = CONFIGURATION.format(exim=self._exim, here=here, port=port, transport=transport)
         (here / "configuration").write_text(text)
 
-    def send(self, content: bytes) -> Outcome:
+    def send(self, content: bytes, *recipients: str, sender: str = SENDER) -> Outcome:
         """Deliver a message before it ends."""
-        command = [self._exim, "-C", str(self._here / "configuration"), "-odf", "-i", "-f", SENDER]
-        return run([*command, RECIPIENT], content.replace(b"\r\n", b"\n"))
+        text = content.replace(b"\r\n", b"\n")
+        return run([*self._command, "-odf", "-i", "-f", sender, *(recipients or [RECIPIENT])], text)
+
+    def run_queue(self) -> Outcome:
+        """Try again what is due."""
+        return run([*self._command, "-q"])
+
+    @property
+    def _command(self) -> list[str]:
+        return [self._exim, "-C", str(self._here / "configuration")]
 
     @property
     def log(self) -> str:
