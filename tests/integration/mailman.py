@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
@@ -211,6 +212,7 @@ class Mailman:
                 self.rest("system/versions")
                 Client(self.lmtp).close()
             except OSError:
+                time.sleep(0.2)  # It has enough to do.
                 return False
             return True
 
