@@ -166,6 +166,8 @@ class Injection(SynchronousTestCase):
             return
         if isinstance(command, Plain | Foreign):
             command = replace(command, argument=command.argument.strip(" "))
+        elif isinstance(command, Auth):
+            command = replace(command, mechanism=command.mechanism.upper())
         self.assertTrue(same(taken, command), f"{command} was said as {line!r}, and taken for {taken}")
 
     def test_addresses(self) -> None:

@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -126,6 +127,7 @@ def serve(options: list[str], cwd: str, env: dict[str, str], files: tuple[int, i
     """In the server: what the interpreter would do with the command; the exit code."""
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None  # an import may have asked for it, of another environment
     os.chdir(cwd)
     resource.setrlimit(resource.RLIMIT_NOFILE, files)
     sys.path[:1] = [cwd, *env["PYTHONPATH"].split(os.pathsep)]
