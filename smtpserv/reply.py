@@ -85,6 +85,8 @@ def _general_status(code: int) -> str:
 
 def _render(code: int, status: str, text: str) -> bytes:
     more, last = _leads(code, status)
+    if text.isascii() and text.isprintable() and len(last) + len(text) + 2 <= MAX_LINE:
+        return f"{last}{text}\r\n".encode("ascii")  # as nearly all are
     lines = text.split("\n")
     for line in lines:
         if not (line.isascii() and (line.isprintable() or _TEXT.fullmatch(line))):

@@ -4,8 +4,10 @@ What a peer said goes into it only where it keeps to the grammar; else it stands
 """
 
 import re
+import time
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 
 from smtpserv.dialogue.grammar import RCPT_ARGUMENT, is_address_literal
@@ -41,7 +43,8 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
     :param now: when the message came; it is told in the local zone.
     """
     words = [
-        *_from(session),
+        "Received:",
+        *_from(session.peer.host, session.hello_name, session.greeting_verb),
         *_by(hostname),
         *("with", protocol(session, envelope)),
         *_protection(session),
@@ -49,7 +52,13 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
         *_for(envelope),
     ]
     words[-1] += ";"
-    return fold(["Received:", *words, *format_datetime(now.astimezone()).split(" ")]).encode("utf-8")
+    return fold([*words, *_date(now.replace(microsecond=0), time.tzname)]).encode("utf-8")
+
+
+@lru_cache(8)
+def _date(second: datetime, zone: tuple[str, str]) -> list[str]:
+    """In that zone, which is the local one."""
+    return format_datetime(second.astimezone()).split(" ")
 
 
 def protocol(session: Session, envelope: Envelope) -> str:
@@ -69,14 +78,16 @@ def address_literal(host: str) -> str | None:
 # From-domain = "FROM" FWS Extended-Domain ; By-domain = CFWS "BY" FWS Extended-Domain
 # Extended-Domain = Domain / ( Domain FWS "(" TCP-info ")" ) / ( address-literal FWS "(" TCP-info ")" )
 # TCP-info = address-literal / ( Domain FWS address-literal )
-def _from(session: Session) -> list[str]:
-    peer, name = address_literal(session.peer.host), session.hello_name
+@lru_cache(1024)
+def _from(host: str, name: str, verb: str) -> list[str]:
+    peer = address_literal(host)
     if _is_name(name):
         return ["from", *_extended(name, peer)]
-    aside = [f"({session.greeting_verb or 'HELO'}", f"{_disarmed(name)})"] if name else []
+    aside = [f"({verb or 'HELO'}", f"{_disarmed(name)})"] if name else []
     return ["from", *_extended(peer or "localhost", peer), *aside]
 
 
+@lru_cache(8)
 def _by(hostname: str) -> list[str]:
     return ["by", *_extended(hostname if _is_name(hostname) else _disarmed(hostname), None)]
 
@@ -128,13 +139,15 @@ def _for(envelope: Envelope) -> list[str]:
 
 def fold(words: list[str]) -> str:
     """A field of its words, in lines of 78 characters where they allow it, its last CRLF included."""
-    lines = [words[0]]
+    folded, room = words[0], _LINE - len(words[0])
     for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) <= _LINE:
-            lines[-1] += f" {word}"
+        room -= len(word) + 1
+        if room >= 0:
+            folded += f" {word}"
         else:
-            lines.append(f"\t{word}")
-    return "\r\n".join([*lines, ""])
+            folded += f"\r\n\t{word}"
+            room = _LINE - len(word) - 1
+    return f"{folded}\r\n"
 
 
 class LoopWatch:

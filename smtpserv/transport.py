@@ -8,6 +8,7 @@ replies go straight to their socket.
 import select
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 
 from twisted.internet import tcp
@@ -20,8 +21,11 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 _log = Logger()
 
-#: Connections that are read in one turn of the reactor; the others come in the next.
+#: Connections that are read before it is looked again who can be.
 AT_ONCE: Final = 64
+
+#: Seconds after which the reactor has its turn, though more could be read.
+ENOUGH: Final = 0.002
 
 _DONE: Final = Failure(ConnectionDone())
 
@@ -31,10 +35,13 @@ class Readers:
     """The connections of a port that wait to be read, as one reader of the reactor: an epoll in its own.
 
     It is the reactor's reader for as long as one of them waits.
+
+    :param seconds: a clock that never goes back.
     """
 
-    def __init__(self, reactor: IReactorFDSet) -> None:
+    def __init__(self, reactor: IReactorFDSet, seconds: Callable[[], float] = monotonic) -> None:
         self._reactor: Final = reactor
+        self._seconds: Final = seconds
         self._epoll: Final = select.epoll()
         self._connections: Final[dict[int, tcp.Connection]] = {}
         #: Those that want to be closed when this turn is over; None outside of one.
@@ -61,26 +68,38 @@ class Readers:
             self._reactor.removeReader(self)
 
     def doRead(self) -> None:
-        """Read those that can be read, and close those that are done."""
-        connections = self._connections
-        closing: list[tcp.Connection] = []
-        self.closing = closing
-        for descriptor, _ in self._epoll.poll(0, AT_ONCE):
-            connection = connections.get(descriptor)
-            if connection is not None:  # else one that was read before it ended this one
-                _guarded(connection, self._read)
-        self.closing = None
-        for connection in closing:
-            if not connection.disconnected:
-                _guarded(connection, _close)
+        """Read those that can be read, and close those that are done.
 
-    def _read(self, connection: tcp.Connection) -> None:
-        lost = connection.doRead()
-        if lost is not None:
-            self.remove(connection)
-            # As a reactor does: the peer has closed its half, or is gone.
-            half = isinstance(lost, ConnectionDone)
-            (connection.readConnectionLost if half else connection.connectionLost)(Failure(lost))
+        A client answers a reply faster than a reactor comes round, so look again before it does.
+        """
+        connections, poll = self._connections, self._epoll.poll
+        enough = self._seconds() + ENOUGH
+        while ready := poll(0, AT_ONCE):
+            closing = self.closing = []
+            for descriptor, _ in ready:
+                connection = connections.get(descriptor)
+                if connection is not None:  # else one that was read before it ended this one
+                    try:
+                        lost = connection.doRead()
+                        if lost is not None:
+                            self._lost(connection, lost)
+                    except Exception as error:
+                        _cut(connection, error)
+            self.closing = None
+            for connection in closing:
+                if not connection.disconnected:
+                    try:
+                        connection.connectionLost(_DONE)
+                    except Exception as error:
+                        _cut(connection, error)
+            if self._seconds() >= enough:
+                break
+
+    def _lost(self, connection: tcp.Connection, reason: Exception) -> None:
+        """As a reactor does: the peer has closed its half, or is gone."""
+        self.remove(connection)
+        half = isinstance(reason, ConnectionDone)
+        (connection.readConnectionLost if half else connection.connectionLost)(Failure(reason))
 
     def fileno(self) -> int:
         """The epoll's descriptor, which can be read when one of its connections can."""
@@ -96,18 +115,11 @@ class Readers:
         return "smtpserv"
 
 
-def _close(connection: tcp.Connection) -> None:
-    connection.connectionLost(_DONE)
-
-
-def _guarded(connection: tcp.Connection, call: Callable[[tcp.Connection], None]) -> None:
-    """One that fails is cut, and does not hold up the others."""
-    try:
-        call(connection)
-    except Exception as error:
-        _log.failure("A connection failed, and is cut")
-        with suppress(Exception):
-            connection.connectionLost(Failure(error))
+def _cut(connection: tcp.Connection, error: Exception) -> None:
+    """One that fails does not hold up the others."""
+    _log.failure("A connection failed, and is cut", Failure(error))
+    with suppress(Exception):
+        connection.connectionLost(Failure(error))
 
 
 class _Direct(tcp.Connection):

@@ -15,7 +15,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from smtpserv import transport
-from smtpserv.transport import AT_ONCE, DirectClient, DirectServer, Readers, direct_reactor, make_direct
+from smtpserv.transport import (
+    AT_ONCE,
+    ENOUGH,
+    DirectClient,
+    DirectServer,
+    Readers,
+    direct_reactor,
+    make_direct,
+)
 
 
 class Socket:
@@ -197,7 +205,7 @@ class ReadersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
-        self.readers = Readers(self.reactor)
+        self.readers = Readers(self.reactor, self.reactor.seconds)
 
     def connect(self, answer: Any = None) -> tuple[socket.socket, DirectServer, Listening]:
         """A client's socket, the connection at the other end, and who hears it."""
@@ -292,14 +300,22 @@ class ReadersTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getReaders(), [])
 
     def test_many(self) -> None:
-        """More than are read in one turn have theirs in the next."""
-        clients = [self.connect() for _ in range(AT_ONCE + 5)]
+        """More than are read in the time of one turn have theirs in the next."""
+        clients = [self.connect(lambda: self.reactor.advance(ENOUGH / AT_ONCE)) for _ in range(AT_ONCE + 5)]
         for client, _, _ in clients:
             client.send(b"one")
         self.readers.doRead()
         self.assertEqual(sum(protocol.heard == [b"one"] for _, _, protocol in clients), AT_ONCE)
         self.readers.doRead()
         self.assertEqual(sum(protocol.heard == [b"one"] for _, _, protocol in clients), AT_ONCE + 5)
+
+    def test_answered_in_time(self) -> None:
+        """What comes while others are read is read in the same turn, while there is time."""
+        clients: list[Any] = []
+        clients += [self.connect(lambda: clients[1][0].send(b"two")), self.connect()]
+        clients[0][0].send(b"one")
+        self.readers.doRead()
+        self.assertEqual(clients[1][2].heard, [b"two"])
 
     def test_reactor_stops(self) -> None:
         """When the reactor lets go of its readers, all connections end."""

@@ -249,8 +249,11 @@ def _rcpt(argument: bytes) -> Rcpt:
 
 
 def _address(octets: bytes, failure: Reply) -> str:
-    address = _decode(octets, failure)
-    unusual = len(octets) > grammar.MAX_PATH - 2 or octets.endswith(b"]")
+    try:
+        address = octets.decode()
+    except UnicodeDecodeError:
+        raise SMTPError(failure) from None
+    unusual = len(octets) > grammar.MAX_PATH - 2 or octets[-1:] == b"]"
     if not address.isprintable() or (unusual and not grammar.is_path_of_good_length(address)):
         raise SMTPError(failure)
     return address

@@ -6,7 +6,7 @@ in :mod:`smtpserv.dialogue.terms`.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpserv import reply
 from smtpserv.dialogue.command import Parse
@@ -18,8 +18,7 @@ from smtpserv.reply import Reply
 Check = Callable[[str | None], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What a session has come to, as far as it decides what it is offered.
 
     :param secure: whether TLS protects it.

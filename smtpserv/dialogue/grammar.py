@@ -16,8 +16,8 @@ MAX_DOMAIN: Final = 255
 # Let-dig = ALPHA / DIGIT ; sub-domain = Let-dig [Ldh-str] ; Domain = sub-domain *("." sub-domain)
 # RFC 6531: sub-domain =/ U-label
 _LET_DIG = rb"[A-Za-z0-9\x80-\xff]"
-_SUB_DOMAIN = _LET_DIG + rb"(?:[A-Za-z0-9\x80-\xff-]*" + _LET_DIG + rb")?"
-_DOMAIN = _SUB_DOMAIN + rb"(?:\." + _SUB_DOMAIN + rb")*"
+_SUB_DOMAIN = _LET_DIG + rb"++(?:-++" + _LET_DIG + rb"++)*+"
+_DOMAIN = _SUB_DOMAIN + rb"(?:\." + _SUB_DOMAIN + rb")*+"
 
 # address-literal = "[" ( IPv4-address-literal / IPv6-address-literal / General-address-literal ) "]"
 # dcontent = %d33-90 / %d94-126 ; but no "@", so that the last one always stands before the domain;
@@ -26,8 +26,8 @@ _ADDRESS_LITERAL = rb"\[[!-?A-Z^-~]+\]"
 
 # atext = ALPHA / DIGIT / "!#$%&'*+-/=?^_`{|}~" ; Dot-string = Atom *("." Atom)
 # RFC 6531: atext =/ UTF8-non-ascii
-_ATOM = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+"
-_DOT_STRING = _ATOM + rb"(?:\." + _ATOM + rb")*"
+_ATOM = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]++"
+_DOT_STRING = _ATOM + rb"(?:\." + _ATOM + rb")*+"
 
 # Quoted-string = DQUOTE *QcontentSMTP DQUOTE ; qtextSMTP = %d32-33 / %d35-91 / %d93-126
 # quoted-pairSMTP = %d92 %d32-126 ; RFC 6531: qtextSMTP =/ UTF8-non-ascii
@@ -48,13 +48,12 @@ _TAIL = rb"(?:[ ](.*))?"
 # A space behind the colon is no part of the grammar; clients send it all the same.
 # "MAIL FROM:" Reverse-path [SP Mail-parameters] ; Reverse-path = Path / "<>"
 MAIL_ARGUMENT: Final = re.compile(
-    rb"FROM:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb"))?>" + _TAIL, re.IGNORECASE | re.DOTALL
+    rb"(?i:FROM):[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb"))?>" + _TAIL, re.DOTALL
 )
 
 # "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path ) [SP Rcpt-parameters]
 RCPT_ARGUMENT: Final = re.compile(
-    rb"TO:[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb")|(postmaster))>" + _TAIL,
-    re.IGNORECASE | re.DOTALL,
+    rb"(?i:TO):[ ]*<" + rb"(?:" + _ROUTE + rb"(" + _MAILBOX + rb")|((?i:postmaster)))>" + _TAIL, re.DOTALL
 )
 
 # esmtp-param = esmtp-keyword ["=" esmtp-value] ; esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")

@@ -111,7 +111,8 @@ class Manners:
             raise SMTPError(reply.OUT_OF_ORDER)
 
     def _plain(self, command: Plain, transaction: Transaction) -> None:
-        if command.verb == "DATA" and transaction.reverse_path.body == "BINARYMIME":
+        path = transaction.reverse_path
+        if command.verb == "DATA" and path.parameters and path.body == "BINARYMIME":
             raise SMTPError(reply.OUT_OF_ORDER)
         self._extension(command, transaction)
 

@@ -6,7 +6,7 @@ wait in its buffer, and replies keep their order however long an answer takes.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from smtpserv import reply
 from smtpserv.dialogue import state
@@ -162,6 +162,10 @@ class ServerDialogue:
         :raises ValueError: when no reply is owed.
         """
         owed, self._owed = self._owed or _NO_COMMAND, None
+        usual = _ACCEPTANCES.get(owed.verb) if answer is None else None
+        if usual is not None:
+            self._answer(owed, usual)
+            return
         send = _SEND.get(owed.verb)
         if send is not None:
             send(self, owed, answer)
@@ -189,7 +193,7 @@ class ServerDialogue:
         if perform is not None:
             return perform(self, command)
         self._owed = command
-        return cast(Event, command)
+        return command  # type: ignore[return-value]  # a Bdat or Plain is performed
 
     def _fail(self, answer: Reply) -> None:
         if self.state is state.AUTH:
@@ -269,28 +273,28 @@ class ServerDialogue:
                 self.state, self.last_words = state.CLOSED, each
 
     def _acceptance(self, command: Command) -> Reply:
-        usual = _ACCEPTANCES.get(command.verb)
-        if usual is not None:
-            return usual
         if type(command) is Hello:
             return self._manners.answer(command.verb)
         return self._terms.greeting if command.verb in _GREETED_ANEW else reply.OK
 
     def _answer(self, command: Command, answer: Reply) -> None:
         """Send a reply, move the table by it, and keep what the command said if it was accepted."""
+        verb, code = command.verb, answer.code
         self._output.append(answer.octets)
-        self._tally[command.verb, answer.code] += 1
-        now = self.state = state.next_state(self.state, command.verb, answer.code)
-        forward = _KEEP[type(command)](self, command) if answer.code < 400 else command.verb == "RCPT"
+        self._tally[verb, code] += 1
+        now = self.state = state.next_state(self.state, verb, code)
+        forward = _KEEP[type(command)](self, command) if code < 400 else verb == "RCPT"
         if not forward:
             last = self._budget.spend(answer)
             if last is not None and now is not state.CLOSED:
                 answer, now = last, state.CLOSED
                 self._output.append(last.octets)
                 self._tally["", last.code] += 1
-        if now is state.READY or now is state.CONNECTED:
+        if now.is_within:
+            return
+        if now is not state.CLOSED:
             self._transaction = _NO_TRANSACTION
-        elif now is state.CLOSED:
+        else:
             self.state, self.last_words = now, answer
 
     # What an accepted command said is kept; whether that brings a message forward.

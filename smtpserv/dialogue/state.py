@@ -14,13 +14,15 @@ class State:
 
     :ivar moves: its row of the table.
     :ivar is_deaf: whether nothing is read in it.
+    :ivar is_within: whether a transaction is under way in it.
     """
 
-    __slots__ = ("name", "moves", "is_deaf")
+    __slots__ = ("name", "moves", "is_deaf", "is_within")
 
-    def __init__(self, name: str, is_deaf: bool = False) -> None:
+    def __init__(self, name: str, is_deaf: bool = False, is_within: bool = False) -> None:
         self.name: Final = name
         self.is_deaf: Final = is_deaf
+        self.is_within: Final = is_within
         self.moves: Mapping[str, Mapping[int, State]] = {}
 
     def __repr__(self) -> str:
@@ -33,10 +35,12 @@ CONNECTED: Final = State("CONNECTED")  # no EHLO or HELO yet
 READY: Final = State("READY")  # between transactions
 TLS: Final = State("TLS", is_deaf=True)  # STARTTLS accepted: hands are shaken, and nothing is read
 AUTH: Final = State("AUTH")  # a challenge was sent: the next line is the client's response
-MAIL: Final = State("MAIL")  # a reverse-path, no forward-path
-RCPT: Final = State("RCPT")  # at least one forward-path
-DATA: Final = State("DATA")  # 354 said: octets are mail data
-BDAT: Final = State("BDAT")  # a chunk came and was not the last: only more of them may (RFC 3030)
+MAIL: Final = State("MAIL", is_within=True)  # a reverse-path, no forward-path
+RCPT: Final = State("RCPT", is_within=True)  # at least one forward-path
+DATA: Final = State("DATA", is_within=True)  # 354 said: octets are mail data
+BDAT: Final = State(
+    "BDAT", is_within=True
+)  # a chunk came and was not the last: only more of them may (RFC 3030)
 CLOSED: Final = State("CLOSED", is_deaf=True)  # nothing more is read
 
 #: Moves of the dialogue that no command makes: the greeting, the end of mail data, an answer to a challenge,
@@ -89,4 +93,4 @@ def next_state(state: State, verb: str, code: int) -> State:
     if code == 421:
         return CLOSED
     row = state.moves.get(verb)
-    return row.get(code // 100, state) if row else state
+    return state if row is None else row.get(code // 100, state)

@@ -23,7 +23,7 @@ _AT_REST: Final = frozenset({state.CONNECTING, state.REFUSED, state.CONNECTED, s
 
 
 #: Events of one session that are dealt with in one turn of the reactor.
-_EVENTS_A_TURN: Final = 200
+_EVENTS_A_TURN: Final = range(200)
 
 
 class Conversation:
@@ -42,7 +42,8 @@ class Conversation:
         self.dialogue: Final = ServerDialogue(house.terms, house.counts.replies)
         self._house: Final = house
         self._progress: Final = progress
-        self._opened: Final = house.clock.seconds()
+        self._seconds: Final = house.clock.seconds
+        self._opened: Final = self._seconds()
         self._deadlines: Final = Deadlines(house.limits, self._opened)
         self._inquiry: Final = Inquiry(house.clock, self._waited, self._resume, release, session.id)
         self._client: Final = Introduction(house, session, self.dialogue, self._inquiry, self._start_over)
@@ -65,7 +66,7 @@ class Conversation:
 
     def receive(self, octets: bytes) -> None:
         """The client sent something."""
-        self._deadlines.heard(self._house.clock.seconds(), len(octets))
+        self._deadlines.heard(self._seconds(), len(octets))
         self.dialogue.receive(octets)
         self._advance()
 
@@ -114,7 +115,7 @@ class Conversation:
             messages=self._receiver.messages,
             code=last_words.code if last_words else None,
             why=last_words.text if last_words else None,
-            seconds=self._house.clock.seconds() - self._opened,
+            seconds=self._seconds() - self._opened,
         )
 
     def _start_over(self) -> None:
@@ -125,7 +126,7 @@ class Conversation:
         self._receiver.abort()
 
     def _waited(self, since: float) -> None:
-        self._deadlines.waited(self._house.clock.seconds(), since)
+        self._deadlines.waited(self._seconds(), since)
 
     def _resume(self) -> None:
         self._advance()
@@ -136,23 +137,23 @@ class Conversation:
 
         A client that pipelines without end lets the others have their turn now and then.
         """
-        dialogue, inquiry, client, receiver = self.dialogue, self._inquiry, self._client, self._receiver
-        events = 0
-        while not inquiry.is_open:
+        dialogue, inquiry = self.dialogue, self._inquiry
+        for _ in _EVENTS_A_TURN:
+            if inquiry.is_open:
+                return
             if self._farewell is not None and dialogue.state in _AT_REST:
-                return self.hang_up(self._farewell)
+                self.hang_up(self._farewell)
+                return
             event = dialogue.next_event()
             if event is None:
-                return None
+                return
             reaction = _OF_MESSAGES.get(type(event))
             if reaction is not None:
-                reaction(receiver, event)
+                reaction(self._receiver, event)
             else:
-                _OF_THE_CLIENT[type(event)](client, event)
-            events += 1
-            if events >= _EVENTS_A_TURN and not inquiry.is_open:
-                inquiry.ask(_go_on, deferLater, self._house.clock, 0)
-        return None
+                _OF_THE_CLIENT[type(event)](self._client, event)
+        if not inquiry.is_open:
+            inquiry.ask(_go_on, deferLater, self._house.clock, 0)
 
 
 #: What is done about each event: of a message, and of who the client is.

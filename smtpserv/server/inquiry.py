@@ -100,9 +100,12 @@ class Inquiry:
 
     def _wait(self, deferred: "Deferred[Any]", then: Then) -> None:
         question = self._question = _Question(deferred, self._clock.seconds(), then)
-        deferred.addErrback(reply_to, self._name).addCallback(self._settle, question)
+        deferred.addCallbacks(self._settle, self._fail, (question,), errbackArgs=(question,))
         question.later = True
         self.is_open = self._question is not None
+
+    def _fail(self, failure: Failure, question: _Question) -> None:
+        self._settle(reply_to(failure, self._name), question)
 
     def _settle(self, answer: Any, question: _Question) -> None:
         if self._question is not question:

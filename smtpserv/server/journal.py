@@ -23,13 +23,14 @@ Render = Callable[[float, Sequence[Entry]], str]
 def render_text(now: float, entries: Sequence[Entry]) -> str:
     """``2026-11-22T16:00:00Z message id=... size=1024``; strings are quoted where they need it."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    return "".join(
-        [
-            f"{stamp} {event} "
-            f"{' '.join([f'{k}={v if type(v) is int else _word(v)}' for k, v in fields.items()])}\n"
-            for event, fields in entries
+    lines = []
+    for event, fields in entries:
+        words = [
+            f"{name}={value if type(value) is str and _is_plain(value) else _word(value)}"
+            for name, value in fields.items()
         ]
-    )
+        lines.append(f"{stamp} {event} {' '.join(words)}\n")
+    return "".join(lines)
 
 
 def render_json(now: float, entries: Sequence[Entry]) -> str:
@@ -43,12 +44,13 @@ def render_json(now: float, entries: Sequence[Entry]) -> str:
 GATHER: Final = 0.02
 
 #: Words that neither end the line, nor forge a field, nor move the terminal's cursor.
-_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
+_is_plain: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 
 
 def _word(value: Value) -> str:
+    """What is not a plain word already."""
     if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else json.dumps(value)
+        return json.dumps(value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

@@ -150,14 +150,15 @@ class SMTPServerProtocol(Protocol):
             transport.write(output)
         if self._deaf:
             self._see_whether_it_is_gone()
-        if dialogue.state is state.CLOSED:
-            self._closed_at = self._house.clock.seconds()
-            transport.unregisterProducer()
-            transport.loseConnection()
-        elif dialogue.state is state.TLS:
-            self._shake_hands()
+        if dialogue.state.is_deaf:
+            (self._close if dialogue.state is state.CLOSED else self._shake_hands)()
         elif self._paused or self._congested or self._conversation.is_waiting:
             self._regulate()
+
+    def _close(self) -> None:
+        self._closed_at = self._house.clock.seconds()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def _see_whether_it_is_gone(self) -> None:
         """Of a client that closed its half, what it sent before may still make a message; else it is gone."""

@@ -140,9 +140,10 @@ class Receiver:
     def content(self, event: Content) -> None:
         """Content came."""
         reception = self._reception
-        reception.size += len(event.octets)
-        if reception.sink is not None:
-            self._inquiry.ask(reception.written, reception.sink.write, event.octets)
+        octets, sink = event.octets, reception.sink
+        reception.size += len(octets)
+        if sink is not None:
+            self._inquiry.ask(reception.written, sink.write, octets)
 
     def content_refused(self, _: ContentRefused) -> None:
         """No more of it will; what is left of its octets may still come, and not too slowly."""
