@@ -199,7 +199,11 @@ def make_authentication(options: Options, reactor: Any) -> IAuthentication | Non
         return None
     checkers = [make_checker(each) for each in options["auth"]]
     return Authentication(
-        checkers, reactor, without_tls=options["auth-without-tls"], hostname=options["hostname"]
+        checkers,
+        reactor,
+        without_tls=options["auth-without-tls"],
+        hostname=options["hostname"],
+        max_failures=options["max-auth-failures"],
     )
 
 

@@ -378,6 +378,48 @@ class PenaltyTests(Case):
             self.assertEqual(self.failureResultOf(answer, SMTPError).value.reply, reply.WRONG_CREDENTIALS)
         self.assertEqual(self.successResultOf(authentication.start("PLAIN", TLS).respond(PLAIN)), "tim")
 
+    def guess(self, authentication: Authentication, host: str, number: int = 0) -> object:
+        """What a session of its own hears of a wrong password, which does not wait for that."""
+        session = Session(f"{host} {number}", Peer(host, 40000), tls=TLS.tls)
+        try:
+            answer = authentication.start("PLAIN", session).respond(WRONG)
+        except SMTPError as error:
+            return error.reply
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        return None
+
+    def test_each_address(self) -> None:
+        """An address that guessed too often in an hour is let try no more, in whatever session."""
+        authentication = self.authentication()
+        for number in range(100):
+            self.assertIsNone(self.guess(authentication, f"2001:db8::{number}", number))
+        self.assertEqual(self.guess(authentication, "2001:db8::ffff"), reply.TOO_MANY_AUTHENTICATIONS)
+        self.assertIsNone(self.guess(authentication, "2001:db8:0:1::1"))
+        self.clock.advance(37)
+        self.assertIsNone(self.guess(authentication, "2001:db8::ffff"))
+        self.assertEqual(self.guess(authentication, "2001:db8::ffff"), reply.TOO_MANY_AUTHENTICATIONS)
+
+    def test_who_knows_his_password(self) -> None:
+        """Who is let in may be it as often as he likes."""
+        authentication = self.authentication(max_failures=1)
+        for _ in range(3):
+            self.assertEqual(self.heard(authentication.start("PLAIN", TLS), PLAIN), "tim")
+
+    def test_this_machine(self) -> None:
+        """What runs here asks for many users, and is not counted unless the operator says so."""
+        for host in ("127.0.0.1", "::1", "/run/smtp"):
+            for most, expected in ((None, None), (100, reply.TOO_MANY_AUTHENTICATIONS)):
+                authentication = self.authentication(max_failures=most)
+                heard = [self.guess(authentication, host, number) for number in range(101)]
+                self.assertEqual(heard[-1], expected)
+
+    def test_gone_while_it_is_checked(self) -> None:
+        """Who does not wait for a checker has guessed all the same: its work is done."""
+        authentication = self.authentication(Checker(lambda asked: Deferred()), max_failures=1)
+        self.assertIsNone(self.guess(authentication, "192.0.2.1"))
+        self.assertEqual(self.guess(authentication, "192.0.2.1"), reply.TOO_MANY_AUTHENTICATIONS)
+
     def test_scram_proof(self) -> None:
         """A wrong proof waits as well."""
         exchange = self.authentication(Keeper(no)).start("SCRAM-SHA-256", TLS)
@@ -410,7 +452,10 @@ class PenaltyTests(Case):
         """Failures are remembered for an hour and for no more sessions than there can be."""
         self.patch(penalty, "_MAX_SESSIONS", 3)
         penalties = Penalties(self.clock)
-        counts = [penalties._count(name) for name in ("a", "a", "b", "c", "a", "d", "b")]
-        self.assertEqual(counts, [1, 2, 1, 1, 3, 1, 1])
+
+        def count(name: str) -> int:
+            return penalties.count(Session(name, PEER))
+
+        self.assertEqual([count(name) for name in "aabcadb"], [1, 2, 1, 1, 3, 1, 1])
         self.clock.advance(3601)
-        self.assertEqual([penalties._count(name) for name in ("e", "b", "e")], [1, 1, 2])
+        self.assertEqual([count(name) for name in "ebe"], [1, 1, 2])

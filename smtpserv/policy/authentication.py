@@ -5,14 +5,13 @@ Secrets are kept by twisted.cred's checkers, asked as ``twisted.cred.portal`` as
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
@@ -70,6 +69,7 @@ class Authentication:
     :param clock: on which failures are answered late.
     :param without_tls: whether the mechanisms are offered in clear as well.
     :param hostname: our name, which CRAM-MD5's challenge has in it.
+    :param max_failures: from one address in an hour, see :class:`~smtpserv.policy.penalty.Penalties`.
     """
 
     def __init__(
@@ -79,9 +79,10 @@ class Authentication:
         *,
         without_tls: bool = False,
         hostname: str = "localhost",
+        max_failures: int | None = None,
     ) -> None:
         self._checkers: Final = Checkers(checkers)
-        self._penalties: Final = Penalties(clock)
+        self._penalties: Final = Penalties(clock, max_failures)
         self._without_tls: Final = without_tls
         self._hostname: Final = hostname
 
@@ -94,19 +95,16 @@ class Authentication:
 
         :param name: the mechanism, in any case.
         :param failed: called with the user's name when credentials are wrong, before the client hears of it.
-        :raises SMTPError: 504 for a mechanism that is not offered, 538 for one that TLS would permit.
+        :raises SMTPError: 504 for a mechanism that is not offered, 538 for one that TLS would permit, 421
+            for an address that guessed too often.
         """
         found = [row for row in _ROWS if row.name == name.upper()]
         refusal = self._refusal(found[0], session) if found else reply.UNKNOWN_MECHANISM
         if refusal is not None:
             raise SMTPError(refusal)
-        return Exchange(
-            found[0],
-            self._channel(session),
-            self._checkers,
-            partial(self._penalties.impose, session.id),
-            failed,
-        )
+        if self._penalties.bars(session):
+            raise SMTPError(reply.TOO_MANY_AUTHENTICATIONS)
+        return Exchange(found[0], self._channel(session), self._checkers, self._penalties, session, failed)
 
     def _refusal(self, row: _Row, session: Session) -> reply.Reply | None:
         """What there is against offering a mechanism."""
@@ -132,13 +130,15 @@ class Exchange:
         row: _Row,
         channel: Channel,
         checkers: Checkers,
-        impose: Callable[[SMTPError], Awaitable[SMTPError]],
+        penalties: Penalties,
+        session: Session,
         failed: Callable[[str], None],
     ) -> None:
         self._server_first: Final = row.server_first
         self._steps: Final = row.mechanism(channel)
         self._checkers: Final = checkers
-        self._impose: Final = impose
+        self._penalties: Final = penalties
+        self._session: Final = session
         self._failed: Final = failed
         self._name = ""
         self._begun = False
@@ -183,11 +183,16 @@ class Exchange:
             return await self._checkers.ask(credentials)
         except SMTPError as error:
             return await self._judge(error)
+        except CancelledError:
+            self._penalties.count(
+                self._session
+            )  # who goes before the answer made the checker work all the same
+            raise
 
     async def _judge(self, error: SMTPError) -> SMTPError:
         """What to raise for an error; the client waits for it, once."""
         if self._verdict is None:
             if error.reply.code in GUESSES:
                 self._failed(self._name)  # now: who does not wait for the answer has guessed all the same
-            self._verdict = await self._impose(error)
+            self._verdict = await self._penalties.impose(self._session, error)
         return self._verdict
