@@ -47,6 +47,7 @@ from smtpserv.plugins import (
 )
 from smtpserv.policy.access import RelayAccess
 from smtpserv.policy.authentication import Authentication
+from smtpserv.policy.certificate import CertificateChecker
 from smtpserv.policy.checkers import make_checker
 from smtpserv.server.endpoint import Entrance
 from smtpserv.server.factory import Sessions, SMTPServerFactory
@@ -198,6 +199,8 @@ def make_authentication(options: Options, reactor: Any) -> IAuthentication | Non
     if not options["auth"]:
         return None
     checkers = [make_checker(each) for each in options["auth"]]
+    if not options["tls-client-ca"] and any(isinstance(each, CertificateChecker) for each in checkers):
+        raise StartError("--auth=certificate needs --tls-client-ca")
     return Authentication(
         checkers,
         reactor,

@@ -20,6 +20,7 @@ from smtpserv.error import Reject, SMTPError
 from smtpserv.message import Peer, Session, TLSFacts
 from smtpserv.policy import penalty
 from smtpserv.policy.authentication import Authentication, Exchange
+from smtpserv.policy.certificate import CertificateChecker
 from smtpserv.policy.checkers import make_checker
 from smtpserv.policy.credentials import IScramSecrets, ITokenCredentials
 from smtpserv.policy.penalty import Penalties
@@ -139,7 +140,10 @@ class OfferTests(Case):
     def test_strongest_first(self) -> None:
         """All of them, in order."""
         authentication = self.authentication(
-            Keeper(no), Checker(no, ITokenCredentials), InMemoryUsernamePasswordDatabaseDontUse()
+            Keeper(no),
+            Checker(no, ITokenCredentials),
+            InMemoryUsernamePasswordDatabaseDontUse(),
+            CertificateChecker(),
         )
         self.assertEqual(
             authentication.mechanisms(BOUND),
@@ -165,11 +169,18 @@ class OfferTests(Case):
             ("XOAUTH2", TLS, reply.UNKNOWN_MECHANISM),
             ("SCRAM-SHA-256", CLEAR, reply.UNKNOWN_MECHANISM),
             ("EXTERNAL", TLS, reply.UNKNOWN_MECHANISM),
-            ("EXTERNAL", CLEAR, reply.MECHANISM_NEEDS_TLS),
+            ("EXTERNAL", CLEAR, reply.UNKNOWN_MECHANISM),
             ("PLAIN", CLEAR, reply.MECHANISM_NEEDS_TLS),
         ):
             self.assertEqual(self.refusal(authentication, name, session), expected, name)
         self.assertEqual(self.heard(authentication.start("pLaIn", TLS), PLAIN), "tim")
+
+    def test_certificate(self) -> None:
+        """A good certificate alone lets nobody in: a checker must know whom it names."""
+        self.assertNotIn("EXTERNAL", self.authentication().mechanisms(BOUND))
+        self.assertEqual(self.refusal(self.authentication(), "EXTERNAL", BOUND), reply.UNKNOWN_MECHANISM)
+        self.assertEqual(self.authentication(CertificateChecker()).mechanisms(TLS), ())
+        self.assertEqual(self.authentication(CertificateChecker()).mechanisms(BOUND), ("EXTERNAL",))
 
     def test_anonymous(self) -> None:
         """A checker that lets anybody in offers nothing."""
@@ -244,8 +255,14 @@ class ExchangeTests(Case):
             self.assertRegex(challenge, rb"r=abc[0-9a-f]{32},s=[A-Za-z0-9+/]{22}==,i=4096")
 
     def test_external(self) -> None:
-        """The certificate says who it is."""
-        self.assertEqual(self.heard(self.authentication().start("EXTERNAL", BOUND), b""), "tim")
+        """The certificate says who it is, and the checker whether that is enough."""
+        for description, expected in (
+            ("certificate", "tim"),
+            ("certificate:bob, tim", "tim"),
+            ("certificate:bob", reply.WRONG_CREDENTIALS),
+        ):
+            authentication = self.authentication(make_checker(description))
+            self.assertEqual(self.heard(authentication.start("EXTERNAL", BOUND), b""), expected)
 
 
 class CheckerTests(Case):

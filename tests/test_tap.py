@@ -323,6 +323,15 @@ class ServiceTests(TapTestCase):
             self.assertTrue(message.startswith(f"--listen={description}: "), message)
             self.assertNotIn("\n", message)
 
+    def test_options_that_need_others(self) -> None:
+        """What would be of no use without another option is refused in a line that names both."""
+        for option, other in (
+            ("--require-tls", "--tls"),
+            ("--require-auth", "--auth"),
+            ("--auth=certificate", "--tls-client-ca"),
+        ):
+            self.assertEqual(self.refused(option), f"{option} needs {other}")
+
     def test_log_file(self) -> None:
         """The log goes to a file if one is named, added to what is there, in the form that was asked for."""
         path = self.file("before\n")

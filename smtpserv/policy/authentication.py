@@ -25,7 +25,7 @@ from smtpserv.error import SMTPError
 from smtpserv.interfaces import IAuthentication, IExchange
 from smtpserv.message import Session
 from smtpserv.policy.checkers import Checkers
-from smtpserv.policy.credentials import IScramSecrets, ITokenCredentials
+from smtpserv.policy.credentials import ICertificateCredentials, IScramSecrets, ITokenCredentials
 from smtpserv.policy.penalty import GUESSES, Penalties
 
 
@@ -33,21 +33,21 @@ from smtpserv.policy.penalty import GUESSES, Penalties
 class _Row:
     """One mechanism.
 
-    :param needs: what some checker must take or provide; None when none is asked.
+    :param needs: what some checker must take or provide.
     :param tls_fact: what TLS must have brought, as :class:`smtpserv.message.TLSFacts` names it.
     :param server_first: whether the client has nothing to say before the first challenge.
     """
 
     name: str
     mechanism: Mechanism
-    needs: InterfaceClass | None
+    needs: InterfaceClass
     tls_fact: str = ""
     server_first: bool = False
 
 
 #: The strongest first.
 _ROWS: Final = (
-    _Row("EXTERNAL", mechanism.external, None, tls_fact="client_name"),
+    _Row("EXTERNAL", mechanism.external, ICertificateCredentials, tls_fact="client_name"),
     _Row("SCRAM-SHA-256-PLUS", scram_plus, IScramSecrets, tls_fact="channel_binding"),
     _Row("SCRAM-SHA-256", scram, IScramSecrets),
     _Row("OAUTHBEARER", mechanism.oauthbearer, ITokenCredentials),
@@ -108,7 +108,7 @@ class Authentication:
 
     def _refusal(self, row: _Row, session: Session) -> reply.Reply | None:
         """What there is against offering a mechanism."""
-        if row.needs is not None and not self._checkers.takes(row.needs):
+        if not self._checkers.takes(row.needs):
             return reply.UNKNOWN_MECHANISM
         if session.tls is None:
             return None if self._without_tls and not row.tls_fact else reply.MECHANISM_NEEDS_TLS
