@@ -25,6 +25,7 @@ from smtpserv.interfaces import (
     IAuthentication,
     IExtension,
     IExtensionSupport,
+    IPages,
     IRecipientDirectory,
     IRelayingProcessor,
     IStreamingProcessor,
@@ -154,7 +155,7 @@ def make_service(reactor: Any, options: Options) -> MailService:
         for each in options[option]
     ]
     _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
-    web = make_web(options, reactor, entrance, house.counts, sessions)
+    web = make_web(options, reactor, entrance, house.counts, sessions, processor)
     if IService.providedBy(processor):
         processor.setServiceParent(web)
     return MailService(house.journal, sessions, listeners, web)
@@ -177,7 +178,7 @@ def make_entrance(options: Options, reactor: Any) -> Entrance:
 
 
 def make_web(
-    options: Options, reactor: Any, entrance: Entrance, counts: Counts, sessions: Sessions
+    options: Options, reactor: Any, entrance: Entrance, counts: Counts, sessions: Sessions, processor: object
 ) -> MultiService:
     """What ``--http`` asks for, if anything.
 
@@ -188,7 +189,9 @@ def make_web(
     if where:
         from smtpserv.web import make_site
 
-        site = make_site(counts, lambda: sessions.is_draining, reactor)
+        shown = IPages(processor, None)
+        pages = shown.pages if shown is not None else None
+        site = make_site(counts, lambda: sessions.is_draining, reactor, pages)
         Listener("http", where, entrance.endpoint(where, "http"), site).setServiceParent(web)
         Pulse(reactor, counts.stalls).setServiceParent(web)
     return web
