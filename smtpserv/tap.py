@@ -132,19 +132,21 @@ def make_service(reactor: Any, options: Options) -> MailService:
     filters = [make_filter(each, reactor, find_filters(), options["hostname"]) for each in options["filter"]]
     terms = make_terms(options, processor, extensions)
     entrance = make_entrance(options, reactor)
+    counts = Counts()
     house = House(
         clock=reactor,
         terms=terms,
         limits=limits,
-        panel=seat([*policies, processor, *filters]),
+        panel=seat([*policies, processor, *filters], counts),
         processor=as_streaming(processor, reactor, limits, filters),
         journal=Journal(reactor, open_log(options["log"]), _FORMATS[options["log-format"]]),
         certificates=entrance.certificates(options["tls"]) if options["tls"] else None,
         authentication=make_authentication(options, reactor),
         trusted=options["trust-xclient"],
         foreigners=answers_of(extensions),
+        counts=counts,
     )
-    sessions = Sessions(reactor, limits, house.counts)
+    sessions = Sessions(reactor, limits, counts)
     factories = {
         "listen": SMTPServerFactory(house, sessions),
         "lmtp": SMTPServerFactory(replace(house, terms=replace(terms, lmtp=True)), sessions),
@@ -155,7 +157,7 @@ def make_service(reactor: Any, options: Options) -> MailService:
         for each in options[option]
     ]
     _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
-    web = make_web(options, reactor, entrance, house.counts, sessions, processor)
+    web = make_web(options, reactor, entrance, counts, sessions, processor)
     if IService.providedBy(processor):
         processor.setServiceParent(web)
     return MailService(house.journal, sessions, listeners, web)
