@@ -397,14 +397,16 @@ class PenaltyTests(Case):
 
     def guess(self, authentication: Authentication, host: str, number: int = 0) -> object:
         """What a session of its own hears of a wrong password, which does not wait for that."""
-        session = Session(f"{host} {number}", Peer(host, 40000), tls=TLS.tls)
-        try:
-            answer = authentication.start("PLAIN", session).respond(WRONG)
-        except SMTPError as error:
-            return error.reply
-        answer.cancel()
-        self.failureResultOf(answer, CancelledError)
-        return None
+        answer = authentication.start("PLAIN", self.coming_from(host, number)).respond(WRONG)
+        if not answer.called:
+            answer.cancel()
+        error = self.failureResultOf(answer, CancelledError, SMTPError).value
+        return error.reply if isinstance(error, SMTPError) else None
+
+    @staticmethod
+    def coming_from(host: str, number: int = 0) -> Session:
+        """A session of its own."""
+        return Session(f"{host} {number}", Peer(host, 40000), tls=TLS.tls)
 
     def test_each_address(self) -> None:
         """An address that guessed too often in an hour is let try no more, in whatever session."""
@@ -422,6 +424,33 @@ class PenaltyTests(Case):
         authentication = self.authentication(max_failures=1)
         for _ in range(3):
             self.assertEqual(self.heard(authentication.start("PLAIN", TLS), PLAIN), "tim")
+
+    def test_whose_neighbours_guess(self) -> None:
+        """Who was let in from an address is let try there whatever others do, until he is wrong himself."""
+        authentication = self.authentication(
+            InMemoryUsernamePasswordDatabaseDontUse(tim=b"hush", ann=b"hush"), max_failures=1
+        )
+
+        def say(octets: bytes) -> object:
+            session = self.coming_from("192.0.2.1", len(self.clock.calls))
+            return self.heard(authentication.start("PLAIN", session), octets)
+
+        self.assertEqual(say(PLAIN), "tim")
+        self.assertEqual(say(b"\0bob\0guess"), reply.WRONG_CREDENTIALS)
+        for name in ("ann", "bob"):
+            self.assertEqual(say(f"\0{name}\0hush".encode()), reply.TOO_MANY_AUTHENTICATIONS)
+        self.assertEqual([say(PLAIN), say(PLAIN)], ["tim", "tim"])
+        self.assertEqual(say(WRONG), reply.WRONG_CREDENTIALS)
+        self.assertEqual(say(PLAIN), reply.TOO_MANY_AUTHENTICATIONS)
+
+    def test_known_are_few(self) -> None:
+        """Those who were let in are remembered up to a number, the first ones least."""
+        self.patch(penalty, "_MAX_KNOWN", 2)
+        penalties = Penalties(self.clock, 1)
+        penalties.count(CLEAR, "guesser")
+        for name in ("a", "b", "a", "c"):
+            penalties.welcome(CLEAR, name)
+        self.assertEqual([penalties.bars(CLEAR, name) for name in "abc"], [False, True, False])
 
     def test_this_machine(self) -> None:
         """What runs here asks for many users, and is not counted unless the operator says so."""
@@ -471,7 +500,7 @@ class PenaltyTests(Case):
         penalties = Penalties(self.clock)
 
         def count(name: str) -> int:
-            return penalties.count(Session(name, PEER))
+            return penalties.count(Session(name, PEER), "tim")
 
         self.assertEqual([count(name) for name in "aabcadb"], [1, 2, 1, 1, 3, 1, 1])
         self.clock.advance(3601)

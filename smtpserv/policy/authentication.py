@@ -95,15 +95,12 @@ class Authentication:
 
         :param name: the mechanism, in any case.
         :param failed: called with the user's name when credentials are wrong, before the client hears of it.
-        :raises SMTPError: 504 for a mechanism that is not offered, 538 for one that TLS would permit, 421
-            for an address that guessed too often.
+        :raises SMTPError: 504 for a mechanism that is not offered, 538 for one that TLS would permit.
         """
         found = [row for row in _ROWS if row.name == name.upper()]
         refusal = self._refusal(found[0], session) if found else reply.UNKNOWN_MECHANISM
         if refusal is not None:
             raise SMTPError(refusal)
-        if self._penalties.bars(session):
-            raise SMTPError(reply.TOO_MANY_AUTHENTICATIONS)
         return Exchange(found[0], self._channel(session), self._checkers, self._penalties, session, failed)
 
     def _refusal(self, row: _Row, session: Session) -> reply.Reply | None:
@@ -150,8 +147,9 @@ class Exchange:
 
         :param octets: the initial response or a response, decoded; None when no initial response was sent.
         :return: octets, the next challenge; or text, the identity that the client has proved.
-        :raises SMTPError: 535 for wrong credentials, 421 for too many of them, 454 when a checker breaks, 501
-            for a malformed message; by the Deferred. The exchange has ended then.
+        :raises SMTPError: 535 for wrong credentials, 421 for too many of them in the session or from the
+            address, 454 when a checker breaks, 501 for a malformed message; by the Deferred. The exchange
+            has ended then.
         """
         return Deferred.fromCoroutine(self._respond(octets))
 
@@ -164,6 +162,7 @@ class Exchange:
             return step
         except StopIteration as done:
             identity: str = done.value
+            self._penalties.welcome(self._session, self._name)
             return identity
         except SMTPError as error:
             raise await self._judge(error) from None
@@ -179,14 +178,15 @@ class Exchange:
 
     async def _ask(self, credentials: Credentials) -> str | ScramSecret | SMTPError:
         self._name = credentials.username
+        if self._penalties.bars(self._session, self._name):
+            raise SMTPError(reply.TOO_MANY_AUTHENTICATIONS)
         try:
             return await self._checkers.ask(credentials)
         except SMTPError as error:
             return await self._judge(error)
         except CancelledError:
-            self._penalties.count(
-                self._session
-            )  # who goes before the answer made the checker work all the same
+            # Who goes before the answer has made the checker work all the same.
+            self._penalties.count(self._session, self._name)
             raise
 
     async def _judge(self, error: SMTPError) -> SMTPError:
@@ -194,5 +194,5 @@ class Exchange:
         if self._verdict is None:
             if error.reply.code in GUESSES:
                 self._failed(self._name)  # now: who does not wait for the answer has guessed all the same
-            self._verdict = await self._penalties.impose(self._session, error)
+            self._verdict = await self._penalties.impose(self._session, self._name, error)
         return self._verdict

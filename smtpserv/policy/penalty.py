@@ -1,7 +1,7 @@
 """Guessing is made slow: each failure of a session is answered later than the one before, then by 421.
 
 Who does not wait for the answer but connects again meets the limit of his address: after so many failures in
-an hour no password is looked at, right or wrong.
+an hour no password is looked at, right or wrong, but of those who were let in from there.
 """
 
 from typing import Final
@@ -32,6 +32,9 @@ GUESSES: Final = frozenset({525, 534, 535})
 _MEMORY: Final = 3600.0
 _MAX_SESSIONS: Final = 50000
 
+#: Users who are remembered for having been let in.
+_MAX_KNOWN: Final = 10000
+
 
 class Penalties:
     """What the sessions that failed, and their addresses, have to bear.
@@ -44,24 +47,36 @@ class Penalties:
         self._clock: Final = clock
         self._spares_local: Final = most is None
         self._places: Final = Buckets(Rate(PER_ADDRESS if most is None else most, 3600.0))
+        #: Places, and users who were let in there and not wrong since; who was longest ago is first.
+        self._known: Final[dict[tuple[str, str], None]] = {}
         #: Session id -> how often it failed, and when it did last; that one which did longest ago is first.
         self._failures: Final[dict[str, tuple[int, float]]] = {}
 
-    def bars(self, session: Session) -> bool:
-        """Whether its address has guessed too often to try again now."""
-        return not self._places.has_token(place_of(session.peer.host), self._clock.seconds())
+    def bars(self, session: Session, name: str) -> bool:
+        """Whether its address has guessed too often for a user to try now."""
+        place = place_of(session.peer.host)
+        return (place, name) not in self._known and not self._places.has_token(place, self._clock.seconds())
 
-    async def impose(self, session: Session, error: SMTPError) -> SMTPError:
+    def welcome(self, session: Session, name: str) -> None:
+        """A user was let in: what others at the address do shall not keep him out."""
+        known = (place_of(session.peer.host), name)
+        self._known.pop(known, None)
+        self._known[known] = None
+        if len(self._known) > _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    async def impose(self, session: Session, name: str, error: SMTPError) -> SMTPError:
         """Count a failure that may have been a guess, and let it wait; what to raise then."""
         if error.reply.code not in GUESSES:
             return error
-        failures = self.count(session)
+        failures = self.count(session, name)
         await deferLater(self._clock, FIRST_DELAY * 2 ** (failures - 1))
         return SMTPError(reply.TOO_MANY_AUTHENTICATIONS) if failures >= MAX_FAILURES else error
 
-    def count(self, session: Session) -> int:
-        """Count a guess; how many that makes in the session."""
+    def count(self, session: Session, name: str) -> int:
+        """Count a guess of a user's password; how many that makes in the session."""
         now, host = self._clock.seconds(), session.peer.host
+        self._known.pop((place_of(host), name), None)
         if not (self._spares_local and is_local(host)):
             self._places.take(place_of(host), 1, now)
         failures = self._failures.pop(session.id, (0, now))[0] + 1
