@@ -147,20 +147,25 @@ def make_service(reactor: Any, options: Options) -> MailService:
         counts=counts,
     )
     sessions = Sessions(reactor, limits, counts)
-    factories = {
-        "listen": SMTPServerFactory(house, sessions),
-        "lmtp": SMTPServerFactory(replace(house, terms=replace(terms, lmtp=True)), sessions),
-    }
-    listeners = [
-        Listener(option, each, entrance.endpoint(each, option), factory)
-        for option, factory in factories.items()
-        for each in options[option]
-    ]
+    listeners = make_listeners(options, entrance, house, sessions)
     _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
     web = make_web(options, reactor, entrance, counts, sessions, processor)
     if IService.providedBy(processor):
         processor.setServiceParent(web)
     return MailService(house.journal, sessions, listeners, web)
+
+
+def make_listeners(options: Options, entrance: Entrance, house: House, sessions: Sessions) -> list[Listener]:
+    """One for each endpoint."""
+    factories = {
+        "listen": SMTPServerFactory(house, sessions),
+        "lmtp": SMTPServerFactory(replace(house, terms=replace(house.terms, lmtp=True)), sessions),
+    }
+    return [
+        Listener(option, each, entrance.endpoint(each, option), factory)
+        for option, factory in factories.items()
+        for each in options[option]
+    ]
 
 
 def make_policies(options: Options, reactor: Any, processor: object) -> list[object]:
