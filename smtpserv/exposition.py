@@ -59,6 +59,11 @@ def _refusals(counts: Counts) -> Iterator[Sample]:
             yield ("message", _OUTCOMES[digit]), number
 
 
+def _policies(counts: Counts) -> Iterator[Sample]:
+    for (policy, digit), number in counts.policies.items():
+        yield (policy, _OUTCOMES[digit]), number
+
+
 def _tls(counts: Counts) -> Iterator[Sample]:
     for version, number in counts.tls.items():
         yield (version,), number
@@ -97,6 +102,7 @@ FAMILIES: Final = (
     Family("messages", "Messages by what became of them.", ("outcome",), _messages),
     Family("content_bytes", "Content of these messages.", (), _octets),
     Family("refusals", "What policies, checkers and the processor refused.", ("stage", "outcome"), _refusals),
+    Family("policy_refusals", "What each policy refused, by its class.", ("policy", "outcome"), _policies),
     Family("tls_sessions", "Sessions protected by TLS.", ("version",), _tls),
     Family("authentications", "AUTH attempts.", ("mechanism", "outcome"), _authentications),
 )

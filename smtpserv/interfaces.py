@@ -25,6 +25,7 @@ from smtpserv.reply import Reply, Results
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
+    from twisted.web.resource import IResource
 
 #: What a policy answers: a failure refuses; None agrees in the usual words, a 2yz in its own (but for connect
 #: and hello). Agreeing speaks for nobody else: the other policies are asked as well.
@@ -242,6 +243,15 @@ class IExtensionSupport(Interface):
     honours: Collection[str] = Attribute(
         "EHLO keywords: of DSN, BINARYMIME, REQUIRETLS, DELIVERBY, FUTURERELEASE and MT-PRIORITY, those whose"
         " parameters on the envelope it obeys, or passes on to somebody who does. Looked at for each hello."
+    )
+
+
+class IPages(Interface):
+    """What a processor shows to browsers."""
+
+    pages: "Mapping[str, IResource]" = Attribute(
+        "Pages of twisted.web by the first part of their path, to be served by ``--http``. Each answer says"
+        " that browsers may load nothing, and a page may say otherwise."
     )
 
 

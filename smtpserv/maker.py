@@ -22,6 +22,7 @@ from smtpserv.interfaces import (
     IMessageObserver,
     IMessageProcessor,
     IMessageProcessorMaker,
+    IPages,
     IPolicyMaker,
     IRecipientDirectory,
     IRecipientFilter,
@@ -68,7 +69,7 @@ PROCESSORS: Final = Kind(
     GROUP,
     IMessageProcessorMaker,
     (IMessageProcessor, IStreamingProcessor, ITransactionProcessor),
-    (IRelayingProcessor, IRecipientDirectory, IExtensionSupport, *_STAGES, *_OBSERVERS),
+    (IRelayingProcessor, IRecipientDirectory, IExtensionSupport, IPages, *_STAGES, *_OBSERVERS),
 )
 POLICIES: Final = Kind("policy", "smtpserv.policies", IPolicyMaker, _STAGES, _OBSERVERS)
 EXTENSIONS: Final = Kind("extension", "smtpserv.extensions", IExtensionMaker, (IExtension,))

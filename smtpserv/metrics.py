@@ -74,6 +74,7 @@ class Counts:
         "messages",
         "octets",
         "refusals",
+        "policies",
         "tls",
         "authentications",
         "processing",
@@ -95,6 +96,8 @@ class Counts:
         self.refusals: defaultdict[tuple[str, int], int] = defaultdict(
             int, dict.fromkeys(product(STAGES, (4, 5)), 0)
         )
+        #: The same by the class of the policy that refused, and class of the reply.
+        self.policies: defaultdict[tuple[str, int], int] = defaultdict(int)
         #: Sessions by version of TLS, as OpenSSL names it.
         self.tls: defaultdict[str, int] = defaultdict(int)
         #: Attempts by mechanism, ``other`` for one that is not offered, and class.

@@ -16,6 +16,10 @@ _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 UNIX: Final = "unix"
 
 
+#: Where a client is of whom a proxy can't tell: somewhere else, by no means here or with the proxy.
+UNKNOWN: Final = "0.0.0.0"
+
+
 @lru_cache(1024)
 def ip_address(host: str) -> IPAddress | None:
     """The address of a peer, without a zone; one that is mapped into IPv6 is what it was in IPv4.

@@ -100,7 +100,7 @@ def text(written: str) -> str:
 
 
 def per_address(written: str) -> int | None:
-    """Reads a number of connections; nothing is 100, without a limit for loopback."""
+    """Reads a number for one address; nothing is 100, without a limit for loopback."""
     return number(1)(written) if written else None
 
 
@@ -132,6 +132,14 @@ SETTINGS: Final = (
         per_address,
         "N",
         "open at once from one address [100; unlimited from loopback]",
+    ),
+    Setting(
+        "max-auth-failures",
+        None,
+        "",
+        per_address,
+        "N",
+        "of one address in an hour [100; unlimited from loopback]",
     ),
     Setting("max-errors", None, "20", number(0), "N", "errors of syntax or order in a session, then 421"),
     Setting("max-commands", None, "1000", number(1), "N", "commands that bring no message forward, then 421"),

@@ -25,6 +25,7 @@ from smtpserv.interfaces import (
     IAuthentication,
     IExtension,
     IExtensionSupport,
+    IPages,
     IRecipientDirectory,
     IRelayingProcessor,
     IStreamingProcessor,
@@ -47,6 +48,7 @@ from smtpserv.plugins import (
 )
 from smtpserv.policy.access import RelayAccess
 from smtpserv.policy.authentication import Authentication
+from smtpserv.policy.certificate import CertificateChecker
 from smtpserv.policy.checkers import make_checker
 from smtpserv.server.endpoint import Entrance
 from smtpserv.server.factory import Sessions, SMTPServerFactory
@@ -130,33 +132,40 @@ def make_service(reactor: Any, options: Options) -> MailService:
     filters = [make_filter(each, reactor, find_filters(), options["hostname"]) for each in options["filter"]]
     terms = make_terms(options, processor, extensions)
     entrance = make_entrance(options, reactor)
+    counts = Counts()
     house = House(
         clock=reactor,
         terms=terms,
         limits=limits,
-        panel=seat([*policies, processor, *filters]),
+        panel=seat([*policies, processor, *filters], counts),
         processor=as_streaming(processor, reactor, limits, filters),
         journal=Journal(reactor, open_log(options["log"]), _FORMATS[options["log-format"]]),
         certificates=entrance.certificates(options["tls"]) if options["tls"] else None,
         authentication=make_authentication(options, reactor),
         trusted=options["trust-xclient"],
         foreigners=answers_of(extensions),
+        counts=counts,
     )
-    sessions = Sessions(reactor, limits, house.counts)
+    sessions = Sessions(reactor, limits, counts)
+    listeners = make_listeners(options, entrance, house, sessions)
+    _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
+    web = make_web(options, reactor, entrance, counts, sessions, processor)
+    if IService.providedBy(processor):
+        processor.setServiceParent(web)
+    return MailService(house.journal, sessions, listeners, web)
+
+
+def make_listeners(options: Options, entrance: Entrance, house: House, sessions: Sessions) -> list[Listener]:
+    """One for each endpoint."""
     factories = {
         "listen": SMTPServerFactory(house, sessions),
-        "lmtp": SMTPServerFactory(replace(house, terms=replace(terms, lmtp=True)), sessions),
+        "lmtp": SMTPServerFactory(replace(house, terms=replace(house.terms, lmtp=True)), sessions),
     }
-    listeners = [
+    return [
         Listener(option, each, entrance.endpoint(each, option), factory)
         for option, factory in factories.items()
         for each in options[option]
     ]
-    _log.info("smtpserv {version}, processor {name}", version=__version__, name=options["processor"])
-    web = make_web(options, reactor, entrance, house.counts, sessions)
-    if IService.providedBy(processor):
-        processor.setServiceParent(web)
-    return MailService(house.journal, sessions, listeners, web)
 
 
 def make_policies(options: Options, reactor: Any, processor: object) -> list[object]:
@@ -176,7 +185,7 @@ def make_entrance(options: Options, reactor: Any) -> Entrance:
 
 
 def make_web(
-    options: Options, reactor: Any, entrance: Entrance, counts: Counts, sessions: Sessions
+    options: Options, reactor: Any, entrance: Entrance, counts: Counts, sessions: Sessions, processor: object
 ) -> MultiService:
     """What ``--http`` asks for, if anything.
 
@@ -187,7 +196,9 @@ def make_web(
     if where:
         from smtpserv.web import make_site
 
-        site = make_site(counts, lambda: sessions.is_draining, reactor)
+        shown = IPages(processor, None)
+        pages = shown.pages if shown is not None else None
+        site = make_site(counts, lambda: sessions.is_draining, reactor, pages)
         Listener("http", where, entrance.endpoint(where, "http"), site).setServiceParent(web)
         Pulse(reactor, counts.stalls).setServiceParent(web)
     return web
@@ -198,8 +209,14 @@ def make_authentication(options: Options, reactor: Any) -> IAuthentication | Non
     if not options["auth"]:
         return None
     checkers = [make_checker(each) for each in options["auth"]]
+    if not options["tls-client-ca"] and any(isinstance(each, CertificateChecker) for each in checkers):
+        raise StartError("--auth=certificate needs --tls-client-ca")
     return Authentication(
-        checkers, reactor, without_tls=options["auth-without-tls"], hostname=options["hostname"]
+        checkers,
+        reactor,
+        without_tls=options["auth-without-tls"],
+        hostname=options["hostname"],
+        max_failures=options["max-auth-failures"],
     )
 
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpserv import reply
 from smtpserv.dialogue import mechanism, sasl
 from smtpserv.dialogue.mechanism import Channel, Mechanism
-from smtpserv.dialogue.sasl import Digest, Password, Token
+from smtpserv.dialogue.sasl import Certificate, Digest, Password, Token
 from smtpserv.dialogue.saslprep import saslprep
 from smtpserv.error import SMTPError
 from tests.fuzz import examples
@@ -255,13 +255,16 @@ class MechanismTests(SynchronousTestCase):
         self.assertEqual(play.send(SMTPError(reply.AUTHENTICATION_FAILED)).said, reply.AUTHENTICATION_FAILED)
 
     def test_external(self) -> None:
-        """The certificate's name is the identity, and no other."""
+        """Somebody says whose the certificate's name is; the client may be that one, and nobody else."""
         channel = Channel("h", "n", client_name="tim@b.example")
         for authzid, expected in (
-            (b"", ("identity", "tim@b.example")),
-            (b"tim@b.example", ("identity", "tim@b.example")),
-            (b"tim", reply.WRONG_CREDENTIALS),
-            (b"\xff", reply.BAD_RESPONSE),
+            (b"", ("identity", "tim")),
+            (b"tim", ("identity", "tim")),
+            (b"tim@b.example", ("identity", "tim")),
+            (b"root", reply.WRONG_CREDENTIALS),
         ):
-            self.assertEqual(Play(mechanism.external, channel).send(authzid).said, expected)
+            play = Play(mechanism.external, channel).send(authzid)
+            self.assertEqual(play.said, Certificate("tim@b.example"))
+            self.assertEqual(play.send("tim").said, expected)
+        self.assertEqual(Play(mechanism.external, channel).send(b"\xff").said, reply.BAD_RESPONSE)
         self.assertEqual(Play(mechanism.external).send(b"").said, reply.WRONG_CREDENTIALS)

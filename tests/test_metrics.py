@@ -136,6 +136,14 @@ class ExpositionTests(SynchronousTestCase):
         self.assertEqual(refusals["deferred", "sender"], 3)
         self.assertEqual((refusals["refused", "other"], refusals["refused", "authentication"]), (1, 1))
 
+    def test_policies(self) -> None:
+        """And by the policy that refused."""
+        self.counts.policies.update({("Rates", 4): 2, ("BlockLists", 5): 1})
+        self.assertEqual(
+            values(self.counts, "policy_refusals_total"),
+            {("deferred", "Rates"): 2, ("refused", "BlockLists"): 1},
+        )
+
     def test_protection(self) -> None:
         """TLS by version, AUTH by mechanism and outcome."""
         self.counts.tls["TLSv1.3"] += 1

@@ -20,6 +20,7 @@ from smtpserv.error import Reject, SMTPError
 from smtpserv.message import Peer, Session, TLSFacts
 from smtpserv.policy import penalty
 from smtpserv.policy.authentication import Authentication, Exchange
+from smtpserv.policy.certificate import CertificateChecker
 from smtpserv.policy.checkers import make_checker
 from smtpserv.policy.credentials import IScramSecrets, ITokenCredentials
 from smtpserv.policy.penalty import Penalties
@@ -139,7 +140,10 @@ class OfferTests(Case):
     def test_strongest_first(self) -> None:
         """All of them, in order."""
         authentication = self.authentication(
-            Keeper(no), Checker(no, ITokenCredentials), InMemoryUsernamePasswordDatabaseDontUse()
+            Keeper(no),
+            Checker(no, ITokenCredentials),
+            InMemoryUsernamePasswordDatabaseDontUse(),
+            CertificateChecker(),
         )
         self.assertEqual(
             authentication.mechanisms(BOUND),
@@ -165,11 +169,18 @@ class OfferTests(Case):
             ("XOAUTH2", TLS, reply.UNKNOWN_MECHANISM),
             ("SCRAM-SHA-256", CLEAR, reply.UNKNOWN_MECHANISM),
             ("EXTERNAL", TLS, reply.UNKNOWN_MECHANISM),
-            ("EXTERNAL", CLEAR, reply.MECHANISM_NEEDS_TLS),
+            ("EXTERNAL", CLEAR, reply.UNKNOWN_MECHANISM),
             ("PLAIN", CLEAR, reply.MECHANISM_NEEDS_TLS),
         ):
             self.assertEqual(self.refusal(authentication, name, session), expected, name)
         self.assertEqual(self.heard(authentication.start("pLaIn", TLS), PLAIN), "tim")
+
+    def test_certificate(self) -> None:
+        """A good certificate alone lets nobody in: a checker must know whom it names."""
+        self.assertNotIn("EXTERNAL", self.authentication().mechanisms(BOUND))
+        self.assertEqual(self.refusal(self.authentication(), "EXTERNAL", BOUND), reply.UNKNOWN_MECHANISM)
+        self.assertEqual(self.authentication(CertificateChecker()).mechanisms(TLS), ())
+        self.assertEqual(self.authentication(CertificateChecker()).mechanisms(BOUND), ("EXTERNAL",))
 
     def test_anonymous(self) -> None:
         """A checker that lets anybody in offers nothing."""
@@ -244,8 +255,14 @@ class ExchangeTests(Case):
             self.assertRegex(challenge, rb"r=abc[0-9a-f]{32},s=[A-Za-z0-9+/]{22}==,i=4096")
 
     def test_external(self) -> None:
-        """The certificate says who it is."""
-        self.assertEqual(self.heard(self.authentication().start("EXTERNAL", BOUND), b""), "tim")
+        """The certificate says who it is, and the checker whether that is enough."""
+        for description, expected in (
+            ("certificate", "tim"),
+            ("certificate:bob, tim", "tim"),
+            ("certificate:bob", reply.WRONG_CREDENTIALS),
+        ):
+            authentication = self.authentication(make_checker(description))
+            self.assertEqual(self.heard(authentication.start("EXTERNAL", BOUND), b""), expected)
 
 
 class CheckerTests(Case):
@@ -378,6 +395,77 @@ class PenaltyTests(Case):
             self.assertEqual(self.failureResultOf(answer, SMTPError).value.reply, reply.WRONG_CREDENTIALS)
         self.assertEqual(self.successResultOf(authentication.start("PLAIN", TLS).respond(PLAIN)), "tim")
 
+    def guess(self, authentication: Authentication, host: str, number: int = 0) -> object:
+        """What a session of its own hears of a wrong password, which does not wait for that."""
+        answer = authentication.start("PLAIN", self.coming_from(host, number)).respond(WRONG)
+        if not answer.called:
+            answer.cancel()
+        error = self.failureResultOf(answer, CancelledError, SMTPError).value
+        return error.reply if isinstance(error, SMTPError) else None
+
+    @staticmethod
+    def coming_from(host: str, number: int = 0) -> Session:
+        """A session of its own."""
+        return Session(f"{host} {number}", Peer(host, 40000), tls=TLS.tls)
+
+    def test_each_address(self) -> None:
+        """An address that guessed too often in an hour is let try no more, in whatever session."""
+        authentication = self.authentication()
+        for number in range(100):
+            self.assertIsNone(self.guess(authentication, f"2001:db8::{number}", number))
+        self.assertEqual(self.guess(authentication, "2001:db8::ffff"), reply.TOO_MANY_AUTHENTICATIONS)
+        self.assertIsNone(self.guess(authentication, "2001:db8:0:1::1"))
+        self.clock.advance(37)
+        self.assertIsNone(self.guess(authentication, "2001:db8::ffff"))
+        self.assertEqual(self.guess(authentication, "2001:db8::ffff"), reply.TOO_MANY_AUTHENTICATIONS)
+
+    def test_who_knows_his_password(self) -> None:
+        """Who is let in may be it as often as he likes."""
+        authentication = self.authentication(max_failures=1)
+        for _ in range(3):
+            self.assertEqual(self.heard(authentication.start("PLAIN", TLS), PLAIN), "tim")
+
+    def test_whose_neighbours_guess(self) -> None:
+        """Who was let in from an address is let try there whatever others do, until he is wrong himself."""
+        authentication = self.authentication(
+            InMemoryUsernamePasswordDatabaseDontUse(tim=b"hush", ann=b"hush"), max_failures=1
+        )
+
+        def say(octets: bytes) -> object:
+            session = self.coming_from("192.0.2.1", len(self.clock.calls))
+            return self.heard(authentication.start("PLAIN", session), octets)
+
+        self.assertEqual(say(PLAIN), "tim")
+        self.assertEqual(say(b"\0bob\0guess"), reply.WRONG_CREDENTIALS)
+        for name in ("ann", "bob"):
+            self.assertEqual(say(f"\0{name}\0hush".encode()), reply.TOO_MANY_AUTHENTICATIONS)
+        self.assertEqual([say(PLAIN), say(PLAIN)], ["tim", "tim"])
+        self.assertEqual(say(WRONG), reply.WRONG_CREDENTIALS)
+        self.assertEqual(say(PLAIN), reply.TOO_MANY_AUTHENTICATIONS)
+
+    def test_known_are_few(self) -> None:
+        """Those who were let in are remembered up to a number, the first ones least."""
+        self.patch(penalty, "_MAX_KNOWN", 2)
+        penalties = Penalties(self.clock, 1)
+        penalties.count(CLEAR, "guesser")
+        for name in ("a", "b", "a", "c"):
+            penalties.welcome(CLEAR, name)
+        self.assertEqual([penalties.bars(CLEAR, name) for name in "abc"], [False, True, False])
+
+    def test_this_machine(self) -> None:
+        """What runs here asks for many users, and is not counted unless the operator says so."""
+        for host in ("127.0.0.1", "::1", "/run/smtp"):
+            for most, expected in ((None, None), (100, reply.TOO_MANY_AUTHENTICATIONS)):
+                authentication = self.authentication(max_failures=most)
+                heard = [self.guess(authentication, host, number) for number in range(101)]
+                self.assertEqual(heard[-1], expected)
+
+    def test_gone_while_it_is_checked(self) -> None:
+        """Who does not wait for a checker has guessed all the same: its work is done."""
+        authentication = self.authentication(Checker(lambda asked: Deferred()), max_failures=1)
+        self.assertIsNone(self.guess(authentication, "192.0.2.1"))
+        self.assertEqual(self.guess(authentication, "192.0.2.1"), reply.TOO_MANY_AUTHENTICATIONS)
+
     def test_scram_proof(self) -> None:
         """A wrong proof waits as well."""
         exchange = self.authentication(Keeper(no)).start("SCRAM-SHA-256", TLS)
@@ -410,7 +498,10 @@ class PenaltyTests(Case):
         """Failures are remembered for an hour and for no more sessions than there can be."""
         self.patch(penalty, "_MAX_SESSIONS", 3)
         penalties = Penalties(self.clock)
-        counts = [penalties._count(name) for name in ("a", "a", "b", "c", "a", "d", "b")]
-        self.assertEqual(counts, [1, 2, 1, 1, 3, 1, 1])
+
+        def count(name: str) -> int:
+            return penalties.count(Session(name, PEER), "tim")
+
+        self.assertEqual([count(name) for name in "aabcadb"], [1, 2, 1, 1, 3, 1, 1])
         self.clock.advance(3601)
-        self.assertEqual([penalties._count(name) for name in ("e", "b", "e")], [1, 1, 2])
+        self.assertEqual([count(name) for name in "ebe"], [1, 1, 2])

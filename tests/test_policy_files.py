@@ -211,6 +211,7 @@ class StrcredTests(Case):
             ("htpasswd:missing", "--auth=htpasswd: cannot read missing: No such file or directory"),
             ("file:", "--auth=file: bad arguments; it takes: "),
             ("file:.", "--auth=file: cannot read .: Is a directory"),
+            ("certificate: ,", "--auth=certificate: a list of names such as "),
             ("memory:hush", "--auth=memory: bad arguments; it takes: "),
             ("anonymous", "--auth=anonymous: it takes no credentials that a client could send"),
         ):

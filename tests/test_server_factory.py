@@ -3,6 +3,7 @@
 import gc
 import os
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv.message import Peer
 from smtpserv.reply import Reply
-from smtpserv.server.factory import peer_of
+from smtpserv.server.factory import SHARE, peer_of
 from smtpserv.server.limits import LINGER, Limits
+from smtpserv.server.protocol import SMTPServerProtocol
 from smtpserv.testing import HandThread, RecordingProcessor
 from tests.server_tools import (
     CONTENT,
@@ -127,6 +129,23 @@ class SweepTests(SynchronousTestCase):
             for client in clients:
                 client.disconnect()
             self.assertEqual(house.leftovers(), [])
+
+    def test_many(self) -> None:
+        """However many there are, each is looked at about once a second, few of them in one turn."""
+        house = server(limits=Limits(max_connections_per_address=3000))
+        for _ in range(3000):
+            house.connect()
+        looks: list[SMTPServerProtocol] = []
+        self.patch(SMTPServerProtocol, "sweep", lambda session, now: looks.append(session))
+        house.advance(1.0)
+        turns = []
+        for _ in range(1100):
+            looks.clear()
+            house.advance(0.001)
+            turns.append(list(looks))
+        self.assertLessEqual(max(map(len, turns)), 2 * SHARE)
+        times = Counter(session for turn in turns for session in turn)
+        self.assertEqual((len(times), min(times.values()), max(times.values()) <= 2), (3000, 1, True))
 
     def test_ends_itself(self) -> None:
         """The sweep that ends the last session stops itself."""

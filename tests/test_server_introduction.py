@@ -94,6 +94,18 @@ class AuthTests(SessionCase):
         self.assertEqual(processor.messages[0].session.identity, "user")
         self.assertEqual(processor.messages[0].session.protocol, "ESMTPA")
 
+    def test_submitter(self) -> None:
+        """Who submitted a message one who authenticated may tell; of others nothing is known by it."""
+        processor = RecordingProcessor()
+        self.open(processor)
+        transaction = TRANSACTION.partition(b"\r\n")[2]
+        mail = b"MAIL FROM:<a@a.example> SIZE=9 AUTH=root@b.example\r\n"
+        self.check((HELLO, "250"), (mail + transaction, " / ".join(DONE)))
+        self.check((GOOD, "235 2.7.0"), (mail + transaction, " / ".join(DONE)))
+        self.check((b"RSET", "250 2.0.0"), (b"MAIL FROM:<a@a.example> AUTH=a+b", "501 5.5.4"))
+        told = [dict(message.envelope.reverse_path.parameters) for message in processor.messages]
+        self.assertEqual(told, [{"SIZE": "9", "AUTH": "<>"}, {"SIZE": "9", "AUTH": "root@b.example"}])
+
     def test_forms(self) -> None:
         """What is said in the exchange is checked, and the next command is heard."""
         self.open(terms={"max_commands": 99})

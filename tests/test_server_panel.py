@@ -89,6 +89,33 @@ class SeatTests(SynchronousTestCase):
         self.assertEqual(codes(heard)[3:], ["250 2.1.5", "550 5.1.2"])
 
 
+class CountTests(SynchronousTestCase):
+    """Who refused is known from the counts."""
+
+    def test_refusals(self) -> None:
+        """A policy's refusals are counted by its class, however it refuses, and nobody else's."""
+
+        class Strict(Policy):
+            pass
+
+        no, later = Reply(550, "no", "5.7.1"), Reply(450, "later", "4.7.1")
+        for answer, digit in (
+            (always(no), 5),
+            (_later(no), 5),
+            (always(Reject()), 5),
+            (_later(Reject()), 5),
+            (always(later), 4),
+            (_later(Defer()), 4),
+            (always(Reply(250, "yes", "2.1.0")), None),
+            (always(None), None),
+            (_later(None), None),
+        ):
+            session = guarded(Policy(), Strict(sender=answer), Policy())
+            session.say(HELLO + b"MAIL FROM:<>\r\n")
+            counted = dict(session.house.counts.policies)
+            self.assertEqual(counted, {("Strict", digit): 1} if digit else {})
+
+
 class TurnTests(SynchronousTestCase):
     """Several policies of a stage are asked in turn."""
 

@@ -18,7 +18,7 @@ from smtpserv.server.proxied import DEADLINE, ProxiedFactory
 from smtpserv.testing import RecordingProcessor
 from smtpserv.transport import DirectServer
 from tests.server_tools import DONE, HELLO, TRANSACTION, Policy, Server, Wire, codes
-from tests.test_server_proxy_header import GOOD
+from tests.test_server_proxy_header import GOOD, block
 
 PROXY = IPv4Address("TCP", "192.0.2.10", 40000)
 HEADER = b"PROXY TCP4 198.51.100.7 192.0.2.2 56324 25\r\n"
@@ -90,7 +90,7 @@ class ProxiedTests(SynchronousTestCase):
         self.assertEqual((self.clock.getDelayedCalls(), dict(self.factory.protocols)), ([], {}))
 
     def test_address(self) -> None:
-        """The protocol is made for the client's address; if the proxy tells none, for its own."""
+        """The protocol is made for the client's address; for the proxy's own if it is the client."""
         for header, peer in GOOD.items():
             book = Notebook()
             self.connect(book).protocol.dataReceived(header)
@@ -123,7 +123,7 @@ class ProxiedTests(SynchronousTestCase):
     def test_unix(self) -> None:
         """A proxy on a Unix socket has no host, and may be trusted all the same."""
         book = Notebook()
-        self.connect(book, UNIXAddress(None)).protocol.dataReceived(b"PROXY UNKNOWN\r\n")
+        self.connect(book, UNIXAddress(None)).protocol.dataReceived(block(0x20, 0x00, b""))
         self.assertEqual(book.made[0].notes, [UNIXAddress(None), "made"])
 
     def test_garbage(self) -> None:

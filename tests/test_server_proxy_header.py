@@ -15,6 +15,7 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 INET = IPv4Address("192.0.2.1").packed + IPv4Address("192.0.2.2").packed + struct.pack("!HH", 56324, 25)
 INET6 = IPv6Address("2001:db8::1").packed + IPv6Address("2001:db8::2").packed + struct.pack("!HH", 56324, 25)
 UNIX = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
+SOMEBODY = Peer("0.0.0.0", 0)
 CLIENT, CLIENT6 = Peer("192.0.2.1", 56324), Peer("2001:db8::1", 56324)
 
 
@@ -33,16 +34,16 @@ GOOD: dict[bytes, Peer | None] = {
     b"PROXY TCP6 2001:DB8::1 2001:db8::2 56324 25\r\n": CLIENT6,
     b"PROXY TCP6 ::ffff:192.0.2.1 ::1 56324 25\r\n": Peer("::ffff:192.0.2.1", 56324),
     b"PROXY TCP6 " + 2 * (b"ffff:" * 7 + b"ffff ") + b"65535 65535\r\n": Peer("ffff" + ":ffff" * 7, 65535),
-    b"PROXY UNKNOWN\r\n": None,
-    b"PROXY UNKNOWN " + 2 * (b"ffff:" * 7 + b"ffff ") + b"65535 65535\r\n": None,
-    b"PROXY UNKNOWN \r\x00\xff\n rubbish\r\n": None,
+    b"PROXY UNKNOWN\r\n": SOMEBODY,
+    b"PROXY UNKNOWN " + 2 * (b"ffff:" * 7 + b"ffff ") + b"65535 65535\r\n": SOMEBODY,
+    b"PROXY UNKNOWN \r\x00\xff\n rubbish\r\n": SOMEBODY,
     block(0x21, 0x11, INET): CLIENT,
     block(0x21, 0x21, INET6): CLIENT6,
     block(0x21, 0x11, INET + ADDITIONS): CLIENT,
     block(0x21, 0x21, INET6 + bytes(MAX_BLOCK - len(INET6))): CLIENT6,
     block(0x21, 0x31, UNIX): None,
-    block(0x21, 0x00, b""): None,
-    block(0x21, 0x00, ADDITIONS): None,
+    block(0x21, 0x00, b""): SOMEBODY,
+    block(0x21, 0x00, ADDITIONS): SOMEBODY,
     block(0x20, 0x00, b""): None,
     block(0x20, 0x11, INET): None,
     block(0x20, 0xFF, ADDITIONS): None,

@@ -24,6 +24,7 @@ GOOD: dict[str, list[tuple[object, Any]]] = {
     "max-recipients": [("100", 100), (999999, 999999)],
     "max-connections": [("1", 1), (5, 5)],
     "max-connections-per-address": [("", None), ("1", 1), (5, 5)],
+    "max-auth-failures": [("", None), ("1", 1), (5, 5)],
     "relay-from": [
         ("", Networks()),
         ("127.0.0.0/8,::1", Networks((IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")))),
@@ -78,6 +79,7 @@ BAD: dict[str, list[object]] = {
     "max-recipients": [*NO_NUMBER, "99", "1000000"],
     "max-connections": [*NO_NUMBER, 0],
     "max-connections-per-address": [*NO_NUMBER[1:], 0],
+    "max-auth-failures": [*NO_NUMBER[1:], 0],
     "relay-from": ["x", "192.0.2.1/24", "0.0.0.0/0", "::/0", "*"],
     "relay-to": ["*", "a..b", "[192.0.2.1]"],
     "max-errors": NO_NUMBER,

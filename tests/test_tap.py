@@ -5,7 +5,7 @@ import io
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import twisted.internet
 from twisted.application.service import IServiceMaker
@@ -14,12 +14,14 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.static import Data
+from zope.interface import implementer
 
 from smtpserv import __version__, options, tap
 from smtpserv.collecting import CollectingProcessor
 from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import StartError
-from smtpserv.interfaces import IStreamingProcessor
+from smtpserv.interfaces import IMessageProcessor, IPages, IStreamingProcessor
 from smtpserv.server.journal import GATHER
 from smtpserv.server.limits import Limits
 from smtpserv.settings import SETTINGS
@@ -322,6 +324,31 @@ class ServiceTests(TapTestCase):
             message = self.refused(f"--listen={description}")
             self.assertTrue(message.startswith(f"--listen={description}: "), message)
             self.assertNotIn("\n", message)
+
+    def test_pages(self) -> None:
+        """``--http`` serves the pages of the processor beside its own."""
+
+        @implementer(IMessageProcessor, IPages)
+        class WithPages:
+            pages: ClassVar = {"inbox": Data(b"mail", "text/html")}
+
+            def process_message(self, message: object) -> None:
+                """Take it."""
+
+        self.patch(tap, "make_processor", lambda *_: WithPages())
+        self.start(self.make("--http=tcp:8080"))
+        site: Any = next(server[1] for server in self.reactor.tcpServers if server[0] == 8080)
+        self.addCleanup(site.doStop)
+        self.assertEqual(sorted(site.resource.children), [b"healthz", b"inbox", b"metrics"])
+
+    def test_options_that_need_others(self) -> None:
+        """What would be of no use without another option is refused in a line that names both."""
+        for option, other in (
+            ("--require-tls", "--tls"),
+            ("--require-auth", "--auth"),
+            ("--auth=certificate", "--tls-client-ca"),
+        ):
+            self.assertEqual(self.refused(option), f"{option} needs {other}")
 
     def test_log_file(self) -> None:
         """The log goes to a file if one is named, added to what is there, in the form that was asked for."""

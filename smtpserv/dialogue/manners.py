@@ -1,6 +1,8 @@
 """What a client may ask for at a moment: by the order of things, and by what it was offered."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from smtpserv import reply
@@ -82,6 +84,13 @@ class Manners:
         if type(command) is Bdat and "BDAT" not in self._offer.verbs:
             return reply.OUT_OF_ORDER
         return None
+
+    def believed(self, command: Mail) -> Mail:
+        """What of a MAIL may be believed: a stranger knows nobody who submitted it (RFC 4954 section 5)."""
+        path = command.reverse_path
+        if self._standing.authenticated or path.parameters.get("AUTH", "<>") == "<>":
+            return command
+        return Mail(replace(path, parameters=MappingProxyType({**path.parameters, "AUTH": "<>"})))
 
     def _mail(self, command: Mail, _: Transaction) -> None:
         path = command.reverse_path

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smtpserv.dialogue.sasl import (
+    Certificate,
     Credentials,
     Password,
     Token,
@@ -93,4 +94,4 @@ def external(channel: Channel) -> Steps:
     authzid = text_of((yield b""))
     if not channel.client_name:
         raise wrong()
-    return authorized(authzid, channel.client_name)
+    return authorized(authzid, (yield Certificate(channel.client_name)), channel.client_name)

@@ -52,13 +52,20 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """Whom the client's TLS certificate names, which was found good."""
+
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecretOf:
     """Asks for the SCRAM secret of a name; no credential yet."""
 
     username: str
 
 
-Credentials = Password | Digest | Token | SecretOf
+Credentials = Password | Digest | Token | Certificate | SecretOf
 
 
 def malformed() -> SMTPError:

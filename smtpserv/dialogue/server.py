@@ -203,6 +203,10 @@ class ServerDialogue:
 
     # Most commands are events as they stand, and are owed a reply; not so the following.
 
+    def _perform_mail(self, command: Mail) -> Event:
+        self._owed = command = self._manners.believed(command)
+        return command
+
     def _perform_bdat(self, command: Bdat) -> Event | None:
         """Whatever there is against it, its octets are read before it is answered (RFC 3030 section 2)."""
         transaction = self._transaction
@@ -352,6 +356,7 @@ _SEND: Final[Mapping[str, Callable[[ServerDialogue, Command, Reply | Results | N
 
 #: What is done about commands that are no events as they stand.
 _PERFORM: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], Event | None]]] = {
+    Mail: ServerDialogue._perform_mail,
     Bdat: ServerDialogue._perform_bdat,
     Plain: ServerDialogue._perform_plain,
 }

@@ -5,14 +5,13 @@ Secrets are kept by twisted.cred's checkers, asked as ``twisted.cred.portal`` as
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
@@ -26,7 +25,7 @@ from smtpserv.error import SMTPError
 from smtpserv.interfaces import IAuthentication, IExchange
 from smtpserv.message import Session
 from smtpserv.policy.checkers import Checkers
-from smtpserv.policy.credentials import IScramSecrets, ITokenCredentials
+from smtpserv.policy.credentials import ICertificateCredentials, IScramSecrets, ITokenCredentials
 from smtpserv.policy.penalty import GUESSES, Penalties
 
 
@@ -34,21 +33,21 @@ from smtpserv.policy.penalty import GUESSES, Penalties
 class _Row:
     """One mechanism.
 
-    :param needs: what some checker must take or provide; None when none is asked.
+    :param needs: what some checker must take or provide.
     :param tls_fact: what TLS must have brought, as :class:`smtpserv.message.TLSFacts` names it.
     :param server_first: whether the client has nothing to say before the first challenge.
     """
 
     name: str
     mechanism: Mechanism
-    needs: InterfaceClass | None
+    needs: InterfaceClass
     tls_fact: str = ""
     server_first: bool = False
 
 
 #: The strongest first.
 _ROWS: Final = (
-    _Row("EXTERNAL", mechanism.external, None, tls_fact="client_name"),
+    _Row("EXTERNAL", mechanism.external, ICertificateCredentials, tls_fact="client_name"),
     _Row("SCRAM-SHA-256-PLUS", scram_plus, IScramSecrets, tls_fact="channel_binding"),
     _Row("SCRAM-SHA-256", scram, IScramSecrets),
     _Row("OAUTHBEARER", mechanism.oauthbearer, ITokenCredentials),
@@ -70,6 +69,7 @@ class Authentication:
     :param clock: on which failures are answered late.
     :param without_tls: whether the mechanisms are offered in clear as well.
     :param hostname: our name, which CRAM-MD5's challenge has in it.
+    :param max_failures: from one address in an hour, see :class:`~smtpserv.policy.penalty.Penalties`.
     """
 
     def __init__(
@@ -79,9 +79,10 @@ class Authentication:
         *,
         without_tls: bool = False,
         hostname: str = "localhost",
+        max_failures: int | None = None,
     ) -> None:
         self._checkers: Final = Checkers(checkers)
-        self._penalties: Final = Penalties(clock)
+        self._penalties: Final = Penalties(clock, max_failures)
         self._without_tls: Final = without_tls
         self._hostname: Final = hostname
 
@@ -100,17 +101,11 @@ class Authentication:
         refusal = self._refusal(found[0], session) if found else reply.UNKNOWN_MECHANISM
         if refusal is not None:
             raise SMTPError(refusal)
-        return Exchange(
-            found[0],
-            self._channel(session),
-            self._checkers,
-            partial(self._penalties.impose, session.id),
-            failed,
-        )
+        return Exchange(found[0], self._channel(session), self._checkers, self._penalties, session, failed)
 
     def _refusal(self, row: _Row, session: Session) -> reply.Reply | None:
         """What there is against offering a mechanism."""
-        if row.needs is not None and not self._checkers.takes(row.needs):
+        if not self._checkers.takes(row.needs):
             return reply.UNKNOWN_MECHANISM
         if session.tls is None:
             return None if self._without_tls and not row.tls_fact else reply.MECHANISM_NEEDS_TLS
@@ -132,13 +127,15 @@ class Exchange:
         row: _Row,
         channel: Channel,
         checkers: Checkers,
-        impose: Callable[[SMTPError], Awaitable[SMTPError]],
+        penalties: Penalties,
+        session: Session,
         failed: Callable[[str], None],
     ) -> None:
         self._server_first: Final = row.server_first
         self._steps: Final = row.mechanism(channel)
         self._checkers: Final = checkers
-        self._impose: Final = impose
+        self._penalties: Final = penalties
+        self._session: Final = session
         self._failed: Final = failed
         self._name = ""
         self._begun = False
@@ -150,8 +147,9 @@ class Exchange:
 
         :param octets: the initial response or a response, decoded; None when no initial response was sent.
         :return: octets, the next challenge; or text, the identity that the client has proved.
-        :raises SMTPError: 535 for wrong credentials, 421 for too many of them, 454 when a checker breaks, 501
-            for a malformed message; by the Deferred. The exchange has ended then.
+        :raises SMTPError: 535 for wrong credentials, 421 for too many of them in the session or from the
+            address, 454 when a checker breaks, 501 for a malformed message; by the Deferred. The exchange
+            has ended then.
         """
         return Deferred.fromCoroutine(self._respond(octets))
 
@@ -164,6 +162,7 @@ class Exchange:
             return step
         except StopIteration as done:
             identity: str = done.value
+            self._penalties.welcome(self._session, self._name)
             return identity
         except SMTPError as error:
             raise await self._judge(error) from None
@@ -179,15 +178,21 @@ class Exchange:
 
     async def _ask(self, credentials: Credentials) -> str | ScramSecret | SMTPError:
         self._name = credentials.username
+        if self._penalties.bars(self._session, self._name):
+            raise SMTPError(reply.TOO_MANY_AUTHENTICATIONS)
         try:
             return await self._checkers.ask(credentials)
         except SMTPError as error:
             return await self._judge(error)
+        except CancelledError:
+            # Who goes before the answer has made the checker work all the same.
+            self._penalties.count(self._session, self._name)
+            raise
 
     async def _judge(self, error: SMTPError) -> SMTPError:
         """What to raise for an error; the client waits for it, once."""
         if self._verdict is None:
             if error.reply.code in GUESSES:
                 self._failed(self._name)  # now: who does not wait for the answer has guessed all the same
-            self._verdict = await self._impose(error)
+            self._verdict = await self._penalties.impose(self._session, self._name, error)
         return self._verdict

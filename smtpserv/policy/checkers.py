@@ -15,12 +15,13 @@ from twisted.logger import Logger
 from zope.interface.interface import InterfaceClass
 
 from smtpserv import reply
-from smtpserv.dialogue.sasl import Credentials, Digest, Password, SecretOf, Token
+from smtpserv.dialogue.sasl import Certificate, Credentials, Digest, Password, SecretOf, Token
 from smtpserv.dialogue.scram import ScramSecret
 from smtpserv.error import SMTPError, StartError
 from smtpserv.escape import escape_controls
 from smtpserv.policy.credentials import (
     CREDENTIALS,
+    CertificateCredentials,
     DigestCredentials,
     IScramSecrets,
     PasswordCredentials,
@@ -104,6 +105,7 @@ _WRAPPERS: Final[dict[type, Any]] = {
     Password: PasswordCredentials,
     Digest: DigestCredentials,
     Token: TokenCredentials,
+    Certificate: CertificateCredentials,
 }
 
 

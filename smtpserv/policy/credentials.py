@@ -10,7 +10,7 @@ from typing import Final
 from twisted.cred.credentials import ICredentials, IUsernameHashedPassword, IUsernamePassword
 from zope.interface import Attribute, Interface, implementer
 
-from smtpserv.dialogue.sasl import Digest, Password, Token
+from smtpserv.dialogue.sasl import Certificate, Digest, Password, Token
 from smtpserv.dialogue.saslprep import saslprep
 from smtpserv.dialogue.scram import ScramSecret
 
@@ -24,6 +24,16 @@ class ITokenCredentials(ICredentials):
 
     username: str = Attribute("Whom the client says it is; may be empty. Another identity is refused.")
     token: str = Attribute("The token as it was sent; never to be logged.")
+
+
+class ICertificateCredentials(ICredentials):
+    """A TLS certificate that an authority of ``--tls-client-ca`` vouches for (EXTERNAL).
+
+    A checker that names it in its ``credentialInterfaces`` returns who that is, or fails with
+    ``twisted.cred.error.UnauthorizedLogin``.
+    """
+
+    name: str = Attribute("Whom the certificate names: a mailbox, else a host, else a CN.")
 
 
 class IScramSecrets(Interface):
@@ -71,8 +81,22 @@ class TokenCredentials:
         self.token: Final = credentials.token
 
 
+@implementer(ICertificateCredentials)
+class CertificateCredentials:
+    """A name that a good certificate has."""
+
+    def __init__(self, credentials: Certificate) -> None:
+        self.name: Final = credentials.username
+
+
 #: What clients may be asked for.
-CREDENTIALS: Final = (IUsernamePassword, IUsernameHashedPassword, ITokenCredentials, IScramSecrets)
+CREDENTIALS: Final = (
+    IUsernamePassword,
+    IUsernameHashedPassword,
+    ITokenCredentials,
+    ICertificateCredentials,
+    IScramSecrets,
+)
 
 
 def _octets(password: bytes | str) -> bytes:

@@ -14,19 +14,23 @@ from zope.interface import implementer
 
 @implementer(IPlugin, ICheckerFactory)
 @dataclass(frozen=True)
-class FileCheckerFactory:
-    """Makes a checker of a file's path; the checker works in the reactor's threads."""
+class CheckerFactory:
+    """Makes a checker; one of a file works in the reactor's threads.
+
+    :param checker: makes it of the arguments, and of what calls a function in a thread.
+    """
 
     # The names are those of ICheckerFactory.
     authType: str
     authHelp: str
     argStringFormat: str
     checker: Callable[[str, Any], ICredentialsChecker]
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces: tuple[Any, ...] = (IUsernamePassword,)
 
     def generateChecker(self, argstring: str) -> ICredentialsChecker:
         """Make it.
 
-        :raises smtpserv.error.StartError: for a file that can't be read, or a line that is broken.
+        :raises smtpserv.error.StartError: for arguments that are wrong, a file that can't be read, or a
+            broken line in it.
         """
         return self.checker(argstring, deferToThread)

@@ -7,9 +7,8 @@ from math import ceil
 from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
@@ -28,8 +27,10 @@ _log = Logger()
 #: Seconds between two looks at the deadlines of a session.
 SWEEP: Final = 1.0
 
-#: In so many turns of the reactor all sessions are looked at: ten thousand at once take milliseconds.
+#: How often a second some of the sessions are looked at; and more often, of more than so many at a time: a
+#: client at work should not notice that ten thousand others are there.
 TURNS: Final = 20
+SHARE: Final = 50
 
 
 class Sessions:
@@ -42,8 +43,8 @@ class Sessions:
         #: Who was looked at last comes last.
         self._sessions: Final[OrderedDict[SMTPServerProtocol, None]] = OrderedDict()
         self._places: Final[Counter[str]] = Counter()
-        self._sweep: Final = LoopingCall.withCount(self._sweep_share)
-        self._sweep.clock = clock
+        #: Looks at some of them; there while there are any.
+        self._turn: IDelayedCall | None = None
         self._farewell: Reply | None = None
         self._empty: Deferred[None] | None = None
 
@@ -63,8 +64,8 @@ class Sessions:
         self._counts.connections["accepted"] += 1
         self._counts.open = len(self._sessions)
         self._places[place_of(peer.host)] += 1
-        if not self._sweep.running:
-            self._sweep.start(SWEEP / TURNS, now=False)
+        if self._turn is None:
+            self._await_turn()
         return session
 
     @property
@@ -108,19 +109,29 @@ class Sessions:
         if not self._places[place]:
             del self._places[place]
         if not self._sessions:
-            self._sweep.stop()
+            if self._turn is not None:
+                self._turn.cancel()
+                self._turn = None
             if self._empty is not None:
                 self._empty.callback(None)
 
-    def _sweep_share(self, turns: int) -> None:
-        """Look at those whose turn it is.
+    def _await_turn(self) -> None:
+        turns = max(TURNS, len(self._sessions) / SHARE)
+        self._turn = self._clock.callLater(SWEEP / turns, self._sweep, self._clock.seconds())
 
-        :param turns: how many have passed; more than one when the reactor is late.
+    def _sweep(self, since: float) -> None:
+        """Look at those whose turn it is: the more, the later the reactor is.
+
+        :param since: the time of the turn before.
         """
-        share = list(islice(self._sessions, ceil(len(self._sessions) * turns / TURNS)))
+        self._turn = None
+        part = min((self._clock.seconds() - since) / SWEEP, 1.0)
+        share = list(islice(self._sessions, ceil(len(self._sessions) * part)))
         for session in share:
             self._sessions.move_to_end(session)
         self._each(share, SMTPServerProtocol.sweep, self._clock.seconds())
+        if self._sessions and self._turn is None:
+            self._await_turn()
 
 
 class SMTPServerFactory(Factory):

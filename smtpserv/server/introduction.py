@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from smtpserv import reply
 from smtpserv.dialogue import state
@@ -13,6 +13,7 @@ from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import IExchange
 from smtpserv.message import NO_PARAMETERS, Peer, Session, TLSFacts
+from smtpserv.network import UNKNOWN
 from smtpserv.reply import Reply
 from smtpserv.server.house import House
 from smtpserv.server.inquiry import Inquiry
@@ -205,14 +206,10 @@ class Introduction:
         self._dialogue.send(answer)
 
 
-#: Where a client is that nobody knows: somewhere else, by no means here.
-_UNKNOWN: Final = "0.0.0.0"
-
-
 def _overridden(session: Session, event: Override) -> Session:
     """The session as a trusted peer says it is."""
     attributes = event.attributes
-    address = attributes.get("ADDR", session.peer.host) or _UNKNOWN
+    address = attributes.get("ADDR", session.peer.host) or UNKNOWN
     host = address[5:] if address[:5].upper() == "IPV6:" else address
     is_moved = bool({"ADDR", "PORT"} & set(attributes))
     return Session(

@@ -1,12 +1,15 @@
 """Who is asked at each stage: found once at start, so that a stage nobody cares about costs nothing."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from smtpserv.awaiting import as_deferred
+from smtpserv.error import SMTPError
 from smtpserv.interfaces import (
     IAuthenticationObserver,
     IEarlyTalkerPolicy,
@@ -17,6 +20,7 @@ from smtpserv.interfaces import (
     Verdict,
 )
 from smtpserv.message import Envelope, Session
+from smtpserv.metrics import Counts
 from smtpserv.reply import Reply
 
 _log = Logger()
@@ -51,23 +55,58 @@ class Panel:
             _tell(each.authentication_failed, session, name)
 
 
-def seat(policies: Iterable[object]) -> Panel:
-    """Ask each policy once, by adaptation, at which stages it wants a say."""
-    seated = list(policies)
+def seat(policies: Iterable[object], counts: Counts | None = None) -> Panel:
+    """Ask each policy once, by adaptation, at which stages it wants a say.
 
-    def who(interface: Any) -> list[Any]:
-        return [adapted for each in seated if (adapted := interface(each, None)) is not None]
+    :param counts: where its refusals are counted.
+    """
+    seated, refusals = list(policies), (counts or Counts()).policies
+
+    def who(interface: Any) -> list[tuple[str, Any]]:
+        found = [(type(each).__name__, interface(each, None)) for each in seated]
+        return [(name, adapted) for name, adapted in found if adapted is not None]
+
+    def ask(found: list[tuple[str, Any]], method: str) -> Question:
+        return _in_turn([_noted(getattr(each, method), name, refusals) for name, each in found])
 
     session = who(ISessionPolicy)
     return Panel(
-        connect=_in_turn([each.connect for each in session]),
-        hello=_in_turn([each.hello for each in session]),
-        sender=_in_turn([each.check_sender for each in who(ISenderPolicy)]),
-        recipient=_in_turn([each.check_recipient for each in who(IRecipientPolicy)]),
-        early=_in_turn([each.spoke_early for each in who(IEarlyTalkerPolicy)]),
-        message_observers=tuple(who(IMessageObserver)),
-        authentication_observers=tuple(who(IAuthenticationObserver)),
+        connect=ask(session, "connect"),
+        hello=ask(session, "hello"),
+        sender=ask(who(ISenderPolicy), "check_sender"),
+        recipient=ask(who(IRecipientPolicy), "check_recipient"),
+        early=ask(who(IEarlyTalkerPolicy), "spoke_early"),
+        message_observers=tuple(each for _, each in who(IMessageObserver)),
+        authentication_observers=tuple(each for _, each in who(IAuthenticationObserver)),
     )
+
+
+def _noted(
+    call: Callable[..., Verdict], name: str, refusals: defaultdict[tuple[str, int], int]
+) -> Callable[..., Verdict]:
+    """Count what a policy refuses, and let its answer pass."""
+
+    def note(answer: Any) -> Any:
+        if isinstance(answer, Reply) and answer.reply_class in (4, 5):
+            refusals[name, answer.reply_class] += 1
+        return answer
+
+    def note_failure(failure: Failure) -> Failure:
+        if isinstance(failure.value, SMTPError):
+            note(failure.value.reply)
+        return failure
+
+    def ask(*facts: Any) -> Any:
+        try:
+            verdict = call(*facts)
+        except SMTPError as error:
+            note(error.reply)
+            raise
+        if isinstance(verdict, Awaitable):
+            return as_deferred(verdict).addCallbacks(note, note_failure)
+        return note(verdict)
+
+    return ask
 
 
 def _tell(call: Callable[..., None], *facts: object) -> None:

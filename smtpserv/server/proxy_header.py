@@ -11,6 +11,7 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 from smtpserv.message import Peer
+from smtpserv.network import UNKNOWN
 
 #: Octets of a line, CRLF included (2.1).
 MAX_LINE: Final = 107
@@ -23,16 +24,20 @@ _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _FIXED: Final = struct.Struct("!12sBBH")
 _LOCAL: Final = 0x20
 _PROXY: Final = 0x21
+_UNSPEC: Final = 0x00
 
 #: The families of which a line may tell (2.1).
 _LINE_FAMILIES: Final[Mapping[str, int]] = {"TCP4": AF_INET, "TCP6": AF_INET6}
-_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: .*)?", re.DOTALL)
+_UNTOLD: Final = re.compile(rb"PROXY UNKNOWN(?: .*)?", re.DOTALL)
 _PORT: Final = re.compile("0|[1-9][0-9]{0,4}", re.ASCII)
+
+#: A client of whom a proxy can't tell.
+_SOMEBODY: Final = Peer(UNKNOWN, 0)
 
 #: The families of which a block may tell (2.2): none, TCP over IPv4 and IPv6, and Unix sockets, whose client
 #: is at home with the proxy. Datagrams bring no mail.
 _BLOCK_FAMILIES: Final[Mapping[int, tuple[struct.Struct, int | None]]] = {
-    0x00: (struct.Struct(""), None),
+    _UNSPEC: (struct.Struct(""), None),
     0x11: (struct.Struct("!4s4sHH"), AF_INET),
     0x21: (struct.Struct("!16s16sHH"), AF_INET6),
     0x31: (struct.Struct("!108s108s"), None),
@@ -47,8 +52,9 @@ class ProxyError(ValueError):
 class Proxied:
     """What a header told.
 
-    :param peer: the client; None where the proxy speaks for itself (a check of our health) or can't tell for
-        whom: then the connection's own address counts (2.1 and 2.2).
+    :param peer: the client; None where the proxy speaks for itself (a check of our health) or for a Unix
+        socket of its own: then the connection's own address counts (2.2). A client of whom the proxy can't
+        tell is nobody's neighbour: he may not have what the proxy has.
     :param rest: the octets behind the header.
     """
 
@@ -84,8 +90,8 @@ def _read_line(octets: bytes) -> Proxied | None:
             raise ProxyError("a line without end")
         return None
     line, rest = octets[:end], octets[end + 2 :]
-    if _UNKNOWN.fullmatch(line):
-        return Proxied(None, rest)
+    if _UNTOLD.fullmatch(line):
+        return Proxied(_SOMEBODY, rest)
     return Proxied(_line_peer(line.decode("ascii", "replace").split(" ")), rest)
 
 
@@ -125,7 +131,7 @@ def _read_block(octets: bytes) -> Proxied | None:
         return None
     rest = octets[_FIXED.size + length :]
     if kind is None:
-        return Proxied(None, rest)
+        return Proxied(_SOMEBODY if (command, family) == (_PROXY, _UNSPEC) else None, rest)
     source, _, port, _ = layout.unpack_from(octets, _FIXED.size)
     return Proxied(Peer(inet_ntop(kind, source), port), rest)
 

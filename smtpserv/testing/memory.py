@@ -15,6 +15,7 @@ from smtpserv.dialogue.replies import whole_replies
 from smtpserv.dialogue.terms import Terms
 from smtpserv.interfaces import IMessageProcessor, IStreamingProcessor, ITransactionProcessor, Outcome
 from smtpserv.message import Content, Envelope, ForwardPath, Message, Peer, ReversePath, Session
+from smtpserv.metrics import Counts
 from smtpserv.reply import Reply
 from smtpserv.server.house import House
 from smtpserv.server.journal import Journal
@@ -168,13 +169,15 @@ def memory_house(
     engaged: Any = ITransactionProcessor(processor, None) or IStreamingProcessor(processor, None)
     if engaged is None:
         engaged = CollectingProcessor(IMessageProcessor(processor), in_thread, limits.memory_limit)
+    counts = Counts()
     return House(
         clock=clock,
         terms=terms or Terms(hostname="mx.example"),
         limits=limits,
-        panel=seat([processor, *policies]),
+        panel=seat([processor, *policies], counts),
         processor=engaged,
         journal=Journal(clock, journal.append),
+        counts=counts,
         **shared,
     )
 

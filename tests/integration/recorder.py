@@ -65,6 +65,7 @@ def _write(stem: str, message: Message) -> None:
         "hello": message.session.hello_name,
         "peer": message.session.peer.host,
         "identity": message.session.identity,
+        "forwarded": dict(message.session.forwarded),
         "tls": tls and {**asdict(tls), "channel_binding": tls.channel_binding.hex()},
         "protocol": message.session.protocol,
         "reverse_path": _path(message.envelope.reverse_path),

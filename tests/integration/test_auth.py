@@ -1,10 +1,17 @@
 """AUTH with the clients there are: each mechanism they know, right and wrong passwords, each checker."""
 
+import ctypes
 import smtplib
+import socket
 from base64 import b64encode
+from ctypes.util import find_library
 from hashlib import pbkdf2_hmac, sha256
 from hmac import digest
 
+from OpenSSL import SSL
+from twisted.trial.unittest import SkipTest
+
+from tests.certificates import client_context, make_pair
 from tests.integration.harness import ONE_LINE, PATIENCE, ROOT, Client, free_port, require
 from tests.integration.programs import (
     RECIPIENT,
@@ -173,6 +180,115 @@ class MsmtpTests(AuthenticatingCase):
         """A wrong password and a wrong token are refused."""
         self.assert_unknown(self.login("scram-sha-256", "wrong"))
         self.assert_unknown(self.login("oauthbearer", "wrong"))
+
+
+class GnuSaslTests(AuthenticatingCase):
+    """SCRAM-SHA-256-PLUS by GNU SASL's library, which no mail program at hand has for it."""
+
+    #: Properties that gsasl.h has: name, password, and what binds; and the outcomes of a step.
+    NAME, SECRET, BINDING = 1, 3, 25
+    OK, NEEDS_MORE = 0, 1
+
+    def login(self, port: int, password: str = PASSWORD, binding: bytes = b"") -> bytes:
+        """Try to authenticate on implicit TLS; the last reply.
+
+        :param binding: in place of what binds the exchange to the connection.
+        """
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+            connection = SSL.Connection(client_context(), plain)
+            plain.setblocking(True)
+            connection.set_connect_state()
+            connection.do_handshake()
+            bound = binding or connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+            client = self.client(
+                {self.NAME: USER, self.SECRET: password, self.BINDING: b64encode(bound).decode()}
+            )
+            self.ask(connection, b"")
+            self.ask(connection, b"EHLO client.example\r\n")
+            reply = self.ask(
+                connection, b"AUTH SCRAM-SHA-256-PLUS %s\r\n" % self.step(client, self.NEEDS_MORE)
+            )
+            for outcome in (self.NEEDS_MORE, self.OK):
+                if reply.startswith(b"334"):
+                    reply = self.ask(connection, self.step(client, outcome, reply[4:].strip()) + b"\r\n")
+            return reply
+
+    def setUp(self) -> None:
+        """Load the library."""
+        super().setUp()
+        name = find_library("gsasl")
+        if name is None:
+            raise SkipTest("GNU SASL's library is not installed; Debian's package libgsasl18 has it")
+        self.library = ctypes.CDLL(name)
+        self.library.gsasl_property_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+
+    def client(self, properties: dict[int, str]) -> ctypes.c_void_p:
+        """A client's part of the exchange."""
+        context, client = ctypes.c_void_p(), ctypes.c_void_p()
+        self.assertEqual(self.library.gsasl_init(ctypes.byref(context)), self.OK)
+        self.addCleanup(self.library.gsasl_done, context)
+        begun = self.library.gsasl_client_start(context, b"SCRAM-SHA-256-PLUS", ctypes.byref(client))
+        self.assertEqual(begun, self.OK)
+        self.addCleanup(self.library.gsasl_finish, client)
+        for number, value in properties.items():
+            self.library.gsasl_property_set(client, number, value.encode())
+        return client
+
+    def step(self, client: ctypes.c_void_p, outcome: int, challenge: bytes = b"") -> bytes:
+        """What the client says to a challenge, both in base64."""
+        said = ctypes.c_char_p()
+        self.assertEqual(self.library.gsasl_step64(client, challenge, ctypes.byref(said)), outcome)
+        return said.value or b""
+
+    @staticmethod
+    def ask(connection: SSL.Connection, line: bytes) -> bytes:
+        """Say something; the reply's last line."""
+        connection.sendall(line)
+        heard = b""
+        while not heard.endswith(b"\r\n") or heard.splitlines()[-1][3:4] == b"-":
+            heard += connection.recv(4096)
+        return heard.splitlines()[-1]
+
+    def test_bound(self) -> None:
+        """Who has the password and ends the same TLS connection is let in, and has seen that we know him."""
+        self.assertEqual(self.login(self.implicit)[:9], b"235 2.7.0")
+
+    def test_not_bound(self) -> None:
+        """Who has another password, or whose TLS ends at somebody in the middle, is not."""
+        self.assertEqual(self.login(self.implicit, "wrong")[:9], b"535 5.7.8")
+        self.assertEqual(self.login(self.implicit, binding=bytes(32))[:9], b"535 5.7.8")
+
+
+class CertificateTests(TLSTestCase):
+    """msmtp with a certificate of its own, and EXTERNAL."""
+
+    def login(self, checker: str) -> Outcome:
+        """Send a message as the one whom the certificate names."""
+        self.write("default.pem", "localhost")
+        options = (f"--tls={self.folder}", f"--tls-client-ca={self.authority_file()}")
+        self.recording = self.recording_server(*options, f"--auth={checker}", "--require-auth")
+        file = self.directory() / "client"
+        file.write_bytes(make_pair(cn=USER, issuer=self.authority).pem)
+        file.chmod(0o600)
+        command = [require("msmtp"), "--debug", "--file=/dev/null", "--host=127.0.0.1"]
+        command += [f"--port={self.recording.port}", "--tls=on", "--tls-certcheck=off"]
+        command += [f"--tls-cert-file={file}", f"--tls-key-file={file}"]
+        command += ["--auth=external", f"--user={USER}", f"--from={SENDER}", RECIPIENT]
+        return run(command, b"Subject: msmtp\n\nHello\n")
+
+    def test_let_in(self) -> None:
+        """The checker of certificates lets in whom one names."""
+        self.assert_ended_well(self.login("certificate"))
+        self.assert_recorded(self.recording, "ESMTPSA", USER)
+
+    def test_not_let_in(self) -> None:
+        """If it has names, only those; and a certificate is nothing to the other checkers."""
+        passwords = self.directory() / "passwords"
+        passwords.write_text(f"{USER}:{PASSWORD}\n")
+        for checker in ("certificate:bob", f"file:{passwords}"):
+            outcome = self.login(checker)
+            self.assertNotEqual(outcome.code, 0)
+            self.assertEqual(self.recording.messages(), [])
 
 
 class SmtplibTests(TLSTestCase):

@@ -22,6 +22,9 @@ BATCH = 40
 #: Messages of the honest client, by which it is measured.
 MESSAGES = 1000
 
+#: How often it is measured.
+TRIES = 5
+
 #: Octets that an idle connection may cost: a bound for what is wrong by far, not the figure to reach.
 ROOM = 64 << 10
 
@@ -76,19 +79,24 @@ class CrowdTests(IntegrationTestCase):
     """An honest client among many others."""
 
     def test_idle(self) -> None:
-        """With ten thousand connections open one client sends as before; what they cost is in the log."""
+        """With ten thousand connections open one client sends as before; what they cost is in the log.
+
+        Of several tries the best is taken: what another program takes of the machine is nobody's fault here.
+        """
         count = min(IDLE, raise_limit(IDLE + 1000) - 500)
         server = self.server("--log=/dev/null")
         p99_of(server)
-        alone, memory = p99_of(server), server.memory()
+        alone = min(p99_of(server) for _ in range(TRIES))
+        memory = server.memory()
         with connected(server, count):
             each = (server.memory() - memory) / count
-            crowded = p99_of(server)
+            crowded = min(p99_of(server) for _ in range(TRIES))
             self.assertGreater(server.descriptors(), count)
         msg(
             f"{count} idle connections of {each / 1024:.1f} KiB;"
             f" p99 of one client {1000 * alone:.2f} ms alone, {1000 * crowded:.2f} ms among them"
         )
+        self.assertLess(crowded, 3 * alone)
         self.assertLess(each, ROOM)
         self.assert_served(server)
 

@@ -6,6 +6,7 @@ from tests.integration.harness import (
     DOTS,
     ONE_LINE,
     PATIENCE,
+    Client,
     IntegrationTestCase,
     RecordingServer,
     free_port,
@@ -13,6 +14,7 @@ from tests.integration.harness import (
 )
 from tests.integration.programs import RECIPIENT, SENDER, run, swaks
 from tests.integration.test_postfix import PostfixCase
+from tests.integration.upstreams import DovecotLMTP
 
 #: Sorted, as Postfix sends them.
 RECIPIENTS = ["first@example.net", "later@example.net", "never@example.net", "zoe@example.net"]
@@ -66,6 +68,24 @@ class ClientTests(Mixed):
         self.assertEqual(outcome.code, 0, outcome.output)
         message = self.recording.message()
         self.assertEqual((message.facts["protocol"], message.recipients), ("LMTP", [RECIPIENT]))
+
+
+class DovecotTests(Mixed):
+    """Dovecot's lmtp client, by which its proxy passes on what comes."""
+
+    def test_mixed(self) -> None:
+        """Dovecot is told of each recipient, and passes it on; the message is the same, behind its field."""
+        self.start_server()
+        dovecot = DovecotLMTP(self.directory(), self.lmtp)
+        self.addCleanup(dovecot.kill)
+        with Client(dovecot.address) as client:
+            client.expect("LHLO client.example", "250")
+            client.begin_message(SENDER, RECIPIENTS)
+            client.send((b"\r\n" + DOTS).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
+            self.assertEqual([client.reply()[:3] for _ in RECIPIENTS], [b"250", b"451", b"550", b"250"])
+        message = self.recording.message()
+        self.assertEqual((message.sender, message.recipients), (SENDER, RECIPIENTS))
+        self.assertEqual(message.content.endswith(DOTS), True, "it is changed")
 
 
 class PostfixTests(PostfixCase, Mixed):

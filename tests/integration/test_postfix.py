@@ -233,6 +233,32 @@ class PostfixTests(PostfixCase):
         self.assertEqual(message.content[-len(ONE_LINE) :], ONE_LINE)
 
 
+class ForwardingPostfixTests(PostfixCase):
+    """Postfix tells of the client it has a message from."""
+
+    def test_trusted(self) -> None:
+        """By XFORWARD, for each message anew; the server knows it, and that Postfix is its client."""
+        self.start(self.recording_server("--trust-xclient=127.0.0.1"), "smtp_send_xforward_command = yes\n")
+        for count in (1, 2):
+            self.submit(ONE_LINE)
+            self.received(count)
+        first, second = (message.facts for message in self.recording.messages())
+        for facts in (first, second):
+            told = facts["forwarded"]
+            self.assertEqual((facts["hello"], facts["peer"]), ("postfix.example", "127.0.0.1"))
+            self.assertEqual(
+                (told["HELO"], told["ADDR"], told["PROTO"]), ("client.example", "127.0.0.1", "ESMTP")
+            )
+        self.assertNotEqual(first["forwarded"]["IDENT"], second["forwarded"]["IDENT"])
+
+    def test_stranger(self) -> None:
+        """Who is not trusted is not offered it, and Postfix sends its mail without."""
+        self.start(self.recording_server(), "smtp_send_xforward_command = yes\n")
+        self.submit(ONE_LINE)
+        (message,) = self.received(1)
+        self.assertEqual(message.facts["forwarded"], {})
+
+
 SECURE = """\
 smtp_tls_security_level = verify
 smtp_tls_CAfile = {authority}

@@ -205,7 +205,9 @@ first_valid_uid = 1
 mail_location = maildir:{here}/mail/%n
 passdb {{
   driver = static
+  args = {onward}
 }}
+lmtp_proxy = yes
 userdb {{
   driver = static
   args = uid=mail gid=mail home={here}/mail allow_all_users=yes
@@ -223,10 +225,14 @@ service anvil {{
 
 
 class DovecotLMTP(Upstream):
-    """Dovecot's LMTP server: every message is a file in a Maildir."""
+    """Dovecot's LMTP server: every message is a file in a Maildir, unless it passes them on.
 
-    def __init__(self, here: Path) -> None:
+    :param onward: the port of another LMTP server, to which it passes each message as it comes.
+    """
+
+    def __init__(self, here: Path, onward: int | None = None) -> None:
         require_root("Dovecot")
+        self._onward = onward
         super().__init__(here)
 
     def prepare(self) -> Sequence[str]:
@@ -234,7 +240,10 @@ class DovecotLMTP(Upstream):
         (self.here / "mail").mkdir(mode=0o777)
         (self.here / "mail").chmod(0o777)
         configuration = self.here / "dovecot.conf"
-        configuration.write_text(_DOVECOT.format(here=self.here, port=self.port))
+        onward = (
+            f"nopassword=y proxy=y protocol=lmtp host=127.0.0.1 port={self._onward}" if self._onward else ""
+        )
+        configuration.write_text(_DOVECOT.format(here=self.here, port=self.port, onward=onward))
         return [require("dovecot", "dovecot-core"), "-F", "-c", str(configuration)]
 
     def messages(self, user: str) -> list[bytes]:
