@@ -43,12 +43,11 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
     :param now: when the message came; it is told in the local zone.
     """
     words = [
-        "Received:",
         *_from(session.peer.host, session.hello_name, session.greeting_verb),
         *_by(hostname),
-        *("with", protocol(session, envelope)),
+        f"with {protocol(session, envelope)}",
         *_protection(session),
-        *("id", _id(envelope.id, hostname)),
+        f"id {_id(envelope.id, hostname)}",
         *_for(envelope),
     ]
     words[-1] += ";"
@@ -58,7 +57,7 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
 @lru_cache(8)
 def _date(second: datetime, zone: tuple[str, str]) -> list[str]:
     """In that zone, which is the local one."""
-    return format_datetime(second.astimezone()).split(" ")
+    return _together(format_datetime(second.astimezone()).split(" "))
 
 
 def protocol(session: Session, envelope: Envelope) -> str:
@@ -82,14 +81,14 @@ def address_literal(host: str) -> str | None:
 def _from(host: str, name: str, verb: str) -> list[str]:
     peer = address_literal(host)
     if _is_name(name):
-        return ["from", *_extended(name, peer)]
+        return _together(["Received:", "from", *_extended(name, peer)])
     aside = [f"({verb or 'HELO'}", f"{_disarmed(name)})"] if name else []
-    return ["from", *_extended(peer or "localhost", peer), *aside]
+    return _together(["Received:", "from", *_extended(peer or "localhost", peer), *aside])
 
 
 @lru_cache(8)
 def _by(hostname: str) -> list[str]:
-    return ["by", *_extended(hostname if _is_name(hostname) else _disarmed(hostname), None)]
+    return _together(["by", *_extended(hostname if _is_name(hostname) else _disarmed(hostname), None)])
 
 
 def _extended(name: str, literal: str | None) -> list[str]:
@@ -135,6 +134,12 @@ def _for(envelope: Envelope) -> list[str]:
         return []
     match = RCPT_ARGUMENT.fullmatch(f"TO:<{address}>".encode())
     return ["for", f"<{address}>"] if match and match[1] == address.encode() else []
+
+
+def _together(words: list[str]) -> list[str]:
+    """A clause that is not folded where it fits into a line."""
+    clause = " ".join(words)
+    return [clause] if len(clause) < _LINE else words
 
 
 def fold(words: list[str]) -> str:
