@@ -61,7 +61,7 @@ class FieldTests(InstalledCase):
         clock.advance(1_000_000_000)
         octets = self.filtered(Received("mx.example", cast(Any, clock)))
         self.assertTrue(
-            octets.startswith(b"Received: from client.example ([192.0.2.1]) by mx.example with ESMTP ")
+            octets.startswith(b"Received: from client.example ([192.0.2.1]) by mx.example with ESMTP")
         )
         self.assertIn(b" 2001 ", octets)
         self.assertTrue(octets.endswith(b"\r\nSubject: x\r\n\r\n"))
