@@ -13,11 +13,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface.verify import verifyObject
 
 from smtpserv.error import StartError
 from smtpserv.mailman.address import ListAddress
+from smtpserv.mailman.cache import DEADLINE
 from smtpserv.mailman.directory import DirectoryAway, IListDirectory
 from smtpserv.mailman.folder import ListFolder, folder_beside
 from smtpserv.mailman.rest import MAX_BODY, Login, RestDirectory, make_rest_directory, read_api
@@ -42,11 +43,19 @@ class Mailman(Resource):
         self.asked: list[str] = []
         self.status = 0
         self.body: bytes | None = None
+        #: How many answers have no end, and whom they were given to.
+        self.endless = 0
+        self.left: list[object] = []
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes | int:
         """Answer what is asked, or what the test says."""
         path = request.path.decode("ascii")
         self.asked.append(path.removeprefix("/3.1/"))
+        if self.endless:
+            self.endless -= 1
+            request.notifyFinish().addErrback(self.left.append)
+            request.write(b'{"entries": [')
+            return NOT_DONE_YET
         if self.status:
             request.setResponseCode(self.status)
             request.setHeader(b"Location", b"http://elsewhere.example/")
@@ -69,7 +78,8 @@ class RestTests(SynchronousTestCase):
 
     def make(self, api: str = "http://127.0.0.1/3.1", login: Login = LOGIN) -> RestDirectory:
         """A directory that asks it."""
-        return RestDirectory(StubTreq(self.mailman), api, login, self.clock)
+        self.treq = StubTreq(self.mailman)
+        return RestDirectory(self.treq, api, login, self.clock)
 
     def knows(self, mailbox: str, directory: RestDirectory | None = None) -> Any:
         """What it says."""
@@ -156,6 +166,17 @@ class RestTests(SynchronousTestCase):
             self.away()
         self.mailman.body = b" " * (MAX_BODY + 1)
         self.assertIn(f"more than {MAX_BODY} octets", self.away())
+
+    def test_no_end(self) -> None:
+        """Who begins an answer and does not end it is let go, with the connection."""
+        self.mailman.endless = 1
+        asked = Deferred.fromCoroutine(self.directory.knows("ant@lists.example.org"))
+        self.assertNoResult(asked)
+        self.clock.advance(DEADLINE)
+        self.assertEqual(self.failureResultOf(asked, DirectoryAway).value.reason, "no answer in 10 s")
+        self.treq.flush()
+        self.assertEqual(len(self.mailman.left), 1)
+        self.assertIs(self.knows("ant@lists.example.org"), True)
 
     def test_no_domains(self) -> None:
         """A Mailman without domains has no lists."""
