@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from treq.testing import StubTreq
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
@@ -293,22 +293,41 @@ class TransportMapTests(SynchronousTestCase):
             thread.step()
         self.assertIs(self.successResultOf(second), True)
 
+    def assert_away(self, directory: TransportMap, mailbox: str) -> None:
+        """It can't tell."""
+        self.failureResultOf(Deferred.fromCoroutine(directory.knows(mailbox)), DirectoryAway)
+
     def test_broken_or_gone(self) -> None:
-        """A map that is broken or gone changes nothing, and is complained of once."""
+        """While it is broken or gone its lists stay, others may be new, and what is no list's goes on."""
         events = self.enterContext(capturedLogs())
         directory = TransportMap(str(self.path), maybeDeferred)
-        self.write(HEAD + rules("bee") + "half a li")
-        for _ in range(2):
-            self.assert_known(directory, "ant@lists.example.org")
-            self.assert_known(directory, "bee@lists.example.org", known=False)
-        self.path.unlink()
-        for _ in range(2):
-            self.assert_known(directory, "ant@lists.example.org")
+        for spoil in (lambda: self.write(HEAD + rules("bee") + "half a li"), self.path.unlink):
+            spoil()
+            for _ in range(2):
+                self.assert_known(directory, "ant@lists.example.org")
+                self.assert_away(directory, "bee@Lists.example.org")
+                self.assert_known(directory, "bee@example.net", "postmaster", known=False)
         broken, gone = (str(formatEvent(event)) for event in events)
         self.assertIn("line 14: not a line of Mailman's map", broken)
         self.assertIn("No such file", gone)
         self.write(HEAD + rules("bee"))
         self.assert_known(directory, "bee@lists.example.org")
+        self.assert_known(directory, "ant@lists.example.org", known=False)
+
+    def test_shut(self) -> None:
+        """One that could not be read is read when it can be, changed or not; the log tells of it once."""
+        events = self.enterContext(capturedLogs())
+        errors: list[Exception] = [PermissionError(13, "Permission denied")] * 3
+
+        def in_thread(read: Any) -> Any:
+            return fail(errors.pop()) if errors else succeed(read())
+
+        directory = TransportMap(str(self.path), in_thread)
+        self.write(HEAD + rules("bee"))
+        for _ in range(3):
+            self.assert_away(directory, "bee@lists.example.org")
+        self.assert_known(directory, "bee@lists.example.org")
+        self.assertEqual(len(events), 1)
 
     def test_no_lists(self) -> None:
         """A map without lists is one."""
