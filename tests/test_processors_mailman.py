@@ -332,3 +332,27 @@ class WrapperTests(MailmanCase):
         """What is Mailman 3's can't be said with it."""
         with self.assertRaisesRegex(StartError, "wrapper: Mailman 2 has no api="):
             make_mailman(self.network, "192.0.2.25", wrapper="/nowhere", api="http://localhost:8001")
+
+
+class ArgumentTests(MailmanCase):
+    """What can't be meant ends the start, and names the argument."""
+
+    def assert_wrong(self, message: str, **named: str) -> None:
+        """It says so."""
+        error = self.assertRaises(StartError, self.start, **named)
+        self.assertEqual(str(error), message)
+
+    def test_lmtp(self) -> None:
+        """Where Mailman's LMTP server is has two parts; yes and no are the proxy's."""
+        for written in ("yes", "", "192.0.2.24", "192.0.2.24:8024", ",8024", "a,", "a,0", "a,x", "a,65536"):
+            self.assert_wrong(f"lmtp: {written!r} is not HOST,PORT", lmtp=written)
+
+    def test_alone(self) -> None:
+        """What belongs to another argument is not passed over without it."""
+        self.assert_wrong("lists: wrapper= is missing", lists="/")
+        self.assert_wrong("api-user: api= is missing", api_user="a")
+        self.assert_wrong("api-password-file: api= is missing", api_password_file="/a")
+
+    def test_one_directory(self) -> None:
+        """One of them knows the lists."""
+        self.assert_wrong("map: api= tells which lists there are", api="http://localhost:8001", map="/a")

@@ -27,6 +27,7 @@ from smtpserv.interfaces import (
     ITransaction,
     ITransactionProcessor,
 )
+from smtpserv.mailman.configuration import read_place
 from smtpserv.mailman.directory import IListDirectory
 from smtpserv.mailman.folder import FolderDirectory, ListFolder, folder_beside
 from smtpserv.mailman.probe import ProbeDirectory
@@ -155,20 +156,33 @@ def make_mailman(reactor: Any, host: str = "localhost", port: str = "", **named:
     own = {name: named.pop(name) for name in _OWN & named.keys()}
     elsewhere = make_proxy(reactor, host, port, **named)
     domains = read_argument("domains", Domains.parse, own.get("domains", ""))
-    foreign = sorted(own.keys() & _MAILMAN_3)
-    if "wrapper" in own and foreign:
-        raise StartError(f"wrapper: Mailman 2 has no {foreign[0].replace('_', '-')}=")
-    if "wrapper" in own and not domains.names:
-        raise StartError("wrapper: domains= is missing; Mailman 2 would take everybody's mail for its lists'")
+    _see_whether_they_fit(own, domains)
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     if "wrapper" in own:
         folder = ListFolder(own.get("lists") or folder_beside(own["wrapper"]))
         wrapped = WrapperLists(reactor, Wrapper(reactor, own["wrapper"]), folder, in_thread)
         return MailmanProcessor(FolderDirectory(folder), wrapped, elsewhere, domains)
-    host, _, port = own.get("lmtp", "127.0.0.1").partition(",")
-    route = make_route(reactor, host, port or "8024", tls="none", lmtp="yes")
+    host, number = read_argument("lmtp", read_place, own.get("lmtp", "127.0.0.1,8024"))
+    route = make_route(reactor, host, str(number), tls="none", lmtp="yes")
     lists = ListProxy(reactor, route, is_final=True)
     return MailmanProcessor(_directory(reactor, route, own, in_thread), lists, elsewhere, domains)
+
+
+def _see_whether_they_fit(own: Mapping[str, str], domains: Domains) -> None:
+    """No argument is passed over.
+
+    :raises StartError: for one that means nothing beside the others, or without one that is missing.
+    """
+    for name, other in _PARTS.items():
+        if name in own and other not in own:
+            raise StartError(f"{name.replace('_', '-')}: {other}= is missing")
+    foreign = sorted(own.keys() & _MAILMAN_3)
+    if "wrapper" in own and foreign:
+        raise StartError(f"wrapper: Mailman 2 has no {foreign[0].replace('_', '-')}=")
+    if "wrapper" in own and not domains.names:
+        raise StartError("wrapper: domains= is missing; Mailman 2 would take everybody's mail for its lists'")
+    if "api" in own and "map" in own:
+        raise StartError("map: api= tells which lists there are")
 
 
 def _directory(reactor: Any, route: Route, own: Mapping[str, str], in_thread: InThread) -> IListDirectory:
@@ -186,6 +200,9 @@ def _directory(reactor: Any, route: Route, own: Mapping[str, str], in_thread: In
         return TransportMap(own["map"], in_thread)
     return ProbeDirectory(partial(would_take, route), reactor)
 
+
+#: What says more of another argument.
+_PARTS: Final = {"api_user": "api", "api_password_file": "api", "lists": "wrapper"}
 
 _MAILMAN_3: Final = frozenset({"lmtp", "api", "api_user", "api_password_file", "map"})
 _OWN: Final = _MAILMAN_3 | {"domains", "wrapper", "lists"}
