@@ -8,21 +8,29 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv import reply
 from smtpserv.domain import Domains
 from smtpserv.error import StartError
 from smtpserv.mailman.address import ListAddress
 from smtpserv.mailman.lines import MAX_LINE, LineCutter
+from smtpserv.mailman.probe import ProbeDirectory
+from smtpserv.message import Peer, Session
 from smtpserv.network import Networks
 from smtpserv.policy.access import RelayAccess
-from smtpserv.processors.mailman import make_mailman
+from smtpserv.processors.mailman import MailmanProcessor, make_mailman
+from smtpserv.processors.proxy import ProxyProcessor
+from smtpserv.relay.pool import Pool
+from smtpserv.relay.route import Route
 from smtpserv.reply import Reply
 from smtpserv.server.factory import SMTPServerFactory
 from smtpserv.testing import ScriptedUpstream, memory_house
 from smtpserv.testing.upstream import STALL
 from tests.fuzz import examples
 from tests.proxy_tools import Client, ProxyCase
+from tests.relay_tools import Door
 
 LMTP, LMTP_PORT = "192.0.2.24", 8024
 
@@ -206,6 +214,25 @@ class AwayTests(MailmanCase):
         self.assertEqual(self.rcpt(client, "ant@lists.example"), ["250 2.1.5"])
 
 
+class OurselvesTests(SynchronousTestCase):
+    """What was taken for a server behind us, or for Mailman, is this server."""
+
+    def test_refused(self) -> None:
+        """Whichever it was, it does not speak with itself."""
+        clock = Clock()
+        doors = [Door(clock), Door(clock, lmtp=True)]
+        elsewhere, lists = (ProxyProcessor(clock, Route([Pool(clock, each)])) for each in doors)
+        directory = ProbeDirectory(lambda _: succeed(True), clock)
+        processor = MailmanProcessor(directory, lists, elsewhere, Domains())
+        for each in doors:
+            peer = Peer("192.0.2.25", doors.index(each))
+            for call in (processor.connect, processor.hello):
+                self.assertIsNone(call(Session("1", peer)))
+            each.peer = peer
+            for call in (processor.connect, processor.hello):
+                self.assertIs(call(Session("1", peer)), reply.MAIL_LOOP)
+
+
 class StrangerTests(MailmanCase):
     """Who may not relay."""
 
@@ -320,6 +347,17 @@ class WrapperTests(MailmanCase):
         self.assertEqual(address, ListAddress("ant-hill", "owner"))
         self.assertTrue(octets.startswith(b"Return-Path: <a@a.example>\r\nDelivered-To: ant-hill-owner@"))
         self.assertTrue(octets.endswith(CONTENT))
+
+    def test_loop(self) -> None:
+        """A message that goes in circles by way of its lists is refused, as the proxy refuses it."""
+        self.start_wrapper()
+        for count, answer in ((10, "250 2.6.0"), (11, "554 5.4.6")):
+            client = self.client()
+            client.say(MAIL)
+            self.rcpt(client, "ant-hill@lists.example")
+            received = "Received: from a by mx.example with SMTP; Sun, 22 Nov 2026 16:00:00 +0000\r\n"
+            self.assertEqual(self.post(client, received.encode() * count + CONTENT)[-1], answer)
+        self.assertEqual(len(self.delivered), 1)
 
     def test_no_list(self) -> None:
         """Who is no list is nobody in a domain of lists, and somebody elsewhere."""

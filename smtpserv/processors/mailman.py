@@ -64,8 +64,6 @@ class MailmanProcessor(MultiService):
     ) -> None:
         super().__init__()
         self.honours: Final = elsewhere.honours
-        self.connect: Final = elsewhere.connect
-        self.hello: Final = elsewhere.hello
         self._directory: Final = directory
         self._lists: Final = lists
         self._elsewhere: Final = elsewhere
@@ -73,6 +71,17 @@ class MailmanProcessor(MultiService):
         for each in (lists, elsewhere):
             if IService.providedBy(each):
                 each.setServiceParent(self)
+
+    def connect(self, session: Session) -> Reply | None:
+        """Refuse ourselves: what was taken for another server, or for Mailman, would be this one."""
+        for each in (self._elsewhere, self._lists):
+            if isinstance(each, ProxyProcessor) and (answer := each.connect(session)) is not None:
+                return answer
+        return None
+
+    def hello(self, session: Session) -> Reply | None:
+        """The same, once the connection is surely known at its other end."""
+        return self.connect(session)
 
     async def is_ours(self, forward_path: ForwardPath) -> bool:
         """Whether it is a list's, to whom anybody may write; or of a domain that is all ours."""
