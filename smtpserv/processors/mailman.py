@@ -169,7 +169,7 @@ def make_mailman(reactor: Any, host: str = "localhost", port: str = "", **named:
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     if "wrapper" in own:
         folder = ListFolder(own.get("lists") or folder_beside(own["wrapper"]))
-        wrapped = WrapperLists(reactor, Wrapper(reactor, own["wrapper"]), folder, in_thread)
+        wrapped = WrapperLists(reactor, Wrapper(reactor, own["wrapper"], in_thread), folder, in_thread)
         return MailmanProcessor(FolderDirectory(folder), wrapped, elsewhere, domains)
     host, number = read_argument("lmtp", read_place, own.get("lmtp", "127.0.0.1,8024"))
     route = make_route(reactor, host, str(number), tls="none", lmtp="yes")
