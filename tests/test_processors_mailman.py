@@ -285,7 +285,9 @@ class ContentTests(MailmanCase):
         self.assertEqual(self.post(client), ["354", "501 5.0.0"])
 
 
-PIECES = st.sampled_from([b"a" * 700, b"b", b"\r\n", b"\r", b"\n", b" " * 298, b"c" * 998])
+PIECES = st.sampled_from(
+    [b"a" * 700, b"b", b"\r\n", b"\r", b"\n", b" " * 298, b"c" * 998, b"\xc3", b"\xa9", b"\xa9" * 500]
+)
 
 
 class LineCutterTests(SynchronousTestCase):
@@ -302,6 +304,16 @@ class LineCutterTests(SynchronousTestCase):
         self.assertLessEqual(max(map(len, cut.split(b"\r\n"))), MAX_LINE)
         if max(map(len, octets.split(b"\r\n"))) <= MAX_LINE:
             self.assertEqual(cut, octets)
+
+    @examples(100)
+    @given(st.lists(st.text("aé€😀", max_size=9), max_size=12), st.integers(1, 1500))
+    def test_characters(self, texts: list[str], size: int) -> None:
+        """No character of UTF-8 is cut, and nothing is lost."""
+        octets = "".join(text * 99 for text in texts).encode()
+        cutter = LineCutter()
+        pieces = [octets[start : start + size] for start in range(0, len(octets), size)]
+        lines = (b"".join(map(cutter.cut, pieces)) + cutter.rest()).decode().split("\r\n ")
+        self.assertEqual("".join(lines).encode(), octets)
 
 
 class WrapperTests(MailmanCase):
