@@ -13,13 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
 from smtpserv.domain import Domains
-from smtpserv.error import StartError
+from smtpserv.error import SMTPError, StartError
 from smtpserv.mailman.address import ListAddress
 from smtpserv.mailman.lines import MAX_LINE, LineCutter
 from smtpserv.mailman.probe import ProbeDirectory
 from smtpserv.message import Peer, Session
 from smtpserv.network import Networks
 from smtpserv.policy.access import RelayAccess
+from smtpserv.processors.lists import CuttingSink
 from smtpserv.processors.mailman import MailmanProcessor, make_mailman
 from smtpserv.processors.proxy import ProxyProcessor
 from smtpserv.relay.pool import Pool
@@ -283,6 +284,40 @@ class ContentTests(MailmanCase):
         client.say(MAIL)
         self.rcpt(client, "ant@lists.example")
         self.assertEqual(self.post(client), ["354", "501 5.0.0"])
+
+
+class EndTests(SynchronousTestCase):
+    """What was held back at the end of a message."""
+
+    def setUp(self) -> None:
+        self.written = b""
+        self.ended = ""
+
+    def write(self, octets: bytes) -> None:
+        """Stands for the sink: it wants no CR."""
+        if octets == b"\r":
+            raise SMTPError(reply.MAIL_LOOP)
+        self.written += octets
+
+    def finish(self) -> None:
+        """It has the whole."""
+        self.ended += "finished"
+
+    def abort(self) -> None:
+        """It gives its connection back."""
+        self.ended += "aborted"
+
+    def test_refused(self) -> None:
+        """When the last of it is refused the message is given up: nobody else knows that it has not ended."""
+        sink: Any = self
+        for content, ended in ((b"x\r\n", "finished"), (b"x\r", "aborted")):
+            self.setUp()
+            cutting = CuttingSink(sink)
+            cutting.write(content)
+            finished = Deferred.fromCoroutine(cutting.finish())
+            finished.addErrback(lambda failure: failure.trap(SMTPError))
+            self.successResultOf(finished)
+            self.assertEqual(self.ended, ended)
 
 
 PIECES = st.sampled_from(

@@ -64,11 +64,15 @@ class CuttingSink:
         return self._sink.write(cut) if cut else None
 
     async def finish(self) -> Any:
-        """The end."""
+        """The end; where it does not come to that, nobody else gives it up."""
         rest = self._cutter.rest()
-        written: Any = self._sink.write(rest) if rest else None
-        if isinstance(written, Awaitable):
-            await as_deferred(written)
+        try:
+            written: Any = self._sink.write(rest) if rest else None
+            if isinstance(written, Awaitable):
+                await as_deferred(written)
+        except BaseException:
+            self.abort()
+            raise
         outcome: Any = self._sink.finish()
         return await as_deferred(outcome) if isinstance(outcome, Awaitable) else outcome
 
