@@ -21,7 +21,7 @@ from smtpserv.mailman.address import ListAddress
 from smtpserv.mailman.cache import DEADLINE
 from smtpserv.mailman.directory import DirectoryAway, IListDirectory
 from smtpserv.mailman.folder import ListFolder, folder_beside
-from smtpserv.mailman.rest import MAX_BODY, Login, RestDirectory, make_rest_directory, read_api
+from smtpserv.mailman.rest import MAX_BODY, PARALLEL, Login, RestDirectory, make_rest_directory, read_api
 from smtpserv.mailman.transport_map import TransportMap
 from smtpserv.testing import HandThread
 
@@ -45,6 +45,7 @@ class Mailman(Resource):
         self.body: bytes | None = None
         #: How many answers have no end, and whom they were given to.
         self.endless = 0
+        self.begin = b'{"entries": ['
         self.left: list[object] = []
 
     def render(self, request: Request) -> bytes | int:
@@ -54,7 +55,7 @@ class Mailman(Resource):
         if self.endless:
             self.endless -= 1
             request.notifyFinish().addErrback(self.left.append)
-            request.write(b'{"entries": [')
+            request.write(self.begin)
             return NOT_DONE_YET
         if self.status:
             request.setResponseCode(self.status)
@@ -164,8 +165,6 @@ class RestTests(SynchronousTestCase):
             self.setUp()
             self.mailman.body = body
             self.away()
-        self.mailman.body = b" " * (MAX_BODY + 1)
-        self.assertIn(f"more than {MAX_BODY} octets", self.away())
 
     def test_no_end(self) -> None:
         """Who begins an answer and does not end it is let go, with the connection."""
@@ -177,6 +176,28 @@ class RestTests(SynchronousTestCase):
         self.treq.flush()
         self.assertEqual(len(self.mailman.left), 1)
         self.assertIs(self.knows("ant@lists.example.org"), True)
+
+    def test_too_long(self) -> None:
+        """Who answers at too great length is let go at once."""
+        self.mailman.endless = 1
+        self.mailman.begin = b" " * (MAX_BODY + 1)
+        self.assertIn(f"more than {MAX_BODY} octets", self.away())
+        self.treq.flush()
+        self.assertEqual(len(self.mailman.left), 1)
+
+    def test_parallel(self) -> None:
+        """So many questions are under way at once; the others wait, and all have an end."""
+        self.knows("ant@lists.example.org")
+        before = len(self.mailman.asked)
+        self.mailman.endless = 2 * PARALLEL
+        asked = [
+            Deferred.fromCoroutine(self.directory.knows(f"{number}@lists.example.org"))
+            for number in range(PARALLEL + 2)
+        ]
+        self.assertEqual(len(self.mailman.asked), before + PARALLEL)
+        self.clock.advance(DEADLINE)
+        for each in asked:
+            self.failureResultOf(each, DirectoryAway)
 
     def test_no_domains(self) -> None:
         """A Mailman without domains has no lists."""

@@ -12,12 +12,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
+from smtpserv.dialogue.terms import Terms
 from smtpserv.domain import Domains
 from smtpserv.error import SMTPError, StartError
 from smtpserv.mailman.address import ListAddress
 from smtpserv.mailman.lines import MAX_LINE, LineCutter
 from smtpserv.mailman.probe import ProbeDirectory
-from smtpserv.message import Peer, Session
+from smtpserv.message import Envelope, ForwardPath, Peer, ReversePath, Session
 from smtpserv.network import Networks
 from smtpserv.policy.access import RelayAccess
 from smtpserv.processors.lists import CuttingSink
@@ -154,6 +155,36 @@ class WayTests(MailmanCase):
         self.assertEqual(
             self.rcpt(client, "ant@lists.example", "bee@lists.example"), ["250 2.1.5", "452 4.5.3"]
         )
+
+    def test_one_list_by_lmtp(self) -> None:
+        """That is so for clients as well that take an answer for each recipient."""
+        self.start()
+        terms = Terms(hostname="mx.example", lmtp=True)
+        house = memory_house(self.processor, self.network, self.journal, terms=terms)
+        self.factory = SMTPServerFactory(house)
+        client = self.client(greeted=False)
+        client.say(b"LHLO client.example\r\n")
+        client.say(MAIL)
+        answers = self.rcpt(client, "ant@lists.example", "bee@lists.example")
+        self.assertEqual(answers, ["250 2.1.5", "452 4.5.3"])
+
+    def test_filtered(self) -> None:
+        """Recipients that a filter brings in the end go the way of the others, or the message waits."""
+        self.start()
+        ours, friend, other = (
+            ForwardPath(each) for each in ("ant@lists.example", "b@b.example", "c@b.example")
+        )
+        for first, brought, code in ((ours, other, 452), (friend, ours, 452), (friend, other, 0)):
+            sorting = self.processor.open(Session("1", Peer("127.0.0.1", 2525)), ReversePath("a@a.example"))
+            asked = Deferred.fromCoroutine(sorting.add_recipient(first))
+            self.network.settle()
+            self.successResultOf(asked)
+            envelope = Envelope("1.1", ReversePath("a@a.example"), (first, brought))
+            begun: Deferred[Any] = Deferred.fromCoroutine(sorting.begin(envelope))
+            begun.addErrback(lambda failure: getattr(failure.value, "reply", failure))
+            self.network.settle()
+            self.assertEqual(getattr(self.successResultOf(begun), "code", 0), code)
+            sorting.abort()
 
     def test_refused_first(self) -> None:
         """A recipient that was refused decides nothing."""
