@@ -142,6 +142,19 @@ class AnswersTests(Case):
         self.assertEqual(self.away(found).reason, "no answer in 10 s")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_deadline_of_others(self) -> None:
+        """It is the reason, whatever who is asked says of being given up."""
+
+        async def ask(question: str) -> bool:
+            try:
+                return bool(await self.asked(question))
+            except CancelledError:
+                raise ConnectionRefusedError from None
+
+        found = Answers("The oracle", ask, self.clock).find("ant")
+        self.clock.advance(DEADLINE)
+        self.assertEqual(self.away(found).reason, "no answer in 10 s")
+
     def test_raises(self) -> None:
         """Who can't even be asked is away."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv.error import StartError
-from smtpserv.mailman.configuration import MailmanOptions, mailman_config
+from smtpserv.mailman.configuration import MailmanOptions, command, mailman_config
 
 
 def settings(options: MailmanOptions) -> dict[str, str]:
@@ -60,8 +60,17 @@ class ConfigurationTests(SynchronousTestCase):
             {"lmtp_host": "a\nincoming: x"},
             {"smtp_host": " a"},
             {"map_config": "/x\r"},
+            {"map_config": "x.cfg"},
             {"lmtp_port": 0},
             {"smtp_port": 65536},
         ]
         for each in wrong:
             self.assertRaises(StartError, lambda each=each: MailmanOptions(**each))
+
+    def test_command(self) -> None:
+        """A place that is none is named with its option."""
+        self.assertIn("lmtp_host: ::1\nlmtp_port: 24\n", command(["--lmtp=::1,24"]))
+        for option in ("--lmtp", "--smtp"):
+            for written in ("a", "a,", ",24", "a,b", "a,0"):
+                error = self.assertRaises(StartError, command, [f"{option}={written}"])
+                self.assertEqual(str(error), f"{option}: {written!r} is not HOST,PORT")

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from treq.testing import StubTreq
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface.verify import verifyObject
 
 from smtpserv.error import StartError
 from smtpserv.mailman.address import ListAddress
+from smtpserv.mailman.cache import DEADLINE
 from smtpserv.mailman.directory import DirectoryAway, IListDirectory
 from smtpserv.mailman.folder import ListFolder, folder_beside
-from smtpserv.mailman.rest import MAX_BODY, Login, RestDirectory, make_rest_directory, read_api
+from smtpserv.mailman.rest import MAX_BODY, PARALLEL, Login, RestDirectory, make_rest_directory, read_api
 from smtpserv.mailman.transport_map import TransportMap
 from smtpserv.testing import HandThread
 
@@ -42,11 +43,20 @@ class Mailman(Resource):
         self.asked: list[str] = []
         self.status = 0
         self.body: bytes | None = None
+        #: How many answers have no end, and whom they were given to.
+        self.endless = 0
+        self.begin = b'{"entries": ['
+        self.left: list[object] = []
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes | int:
         """Answer what is asked, or what the test says."""
         path = request.path.decode("ascii")
         self.asked.append(path.removeprefix("/3.1/"))
+        if self.endless:
+            self.endless -= 1
+            request.notifyFinish().addErrback(self.left.append)
+            request.write(self.begin)
+            return NOT_DONE_YET
         if self.status:
             request.setResponseCode(self.status)
             request.setHeader(b"Location", b"http://elsewhere.example/")
@@ -69,7 +79,8 @@ class RestTests(SynchronousTestCase):
 
     def make(self, api: str = "http://127.0.0.1/3.1", login: Login = LOGIN) -> RestDirectory:
         """A directory that asks it."""
-        return RestDirectory(StubTreq(self.mailman), api, login, self.clock)
+        self.treq = StubTreq(self.mailman)
+        return RestDirectory(self.treq, api, login, self.clock)
 
     def knows(self, mailbox: str, directory: RestDirectory | None = None) -> Any:
         """What it says."""
@@ -154,8 +165,39 @@ class RestTests(SynchronousTestCase):
             self.setUp()
             self.mailman.body = body
             self.away()
-        self.mailman.body = b" " * (MAX_BODY + 1)
+
+    def test_no_end(self) -> None:
+        """Who begins an answer and does not end it is let go, with the connection."""
+        self.mailman.endless = 1
+        asked = Deferred.fromCoroutine(self.directory.knows("ant@lists.example.org"))
+        self.assertNoResult(asked)
+        self.clock.advance(DEADLINE)
+        self.assertEqual(self.failureResultOf(asked, DirectoryAway).value.reason, "no answer in 10 s")
+        self.treq.flush()
+        self.assertEqual(len(self.mailman.left), 1)
+        self.assertIs(self.knows("ant@lists.example.org"), True)
+
+    def test_too_long(self) -> None:
+        """Who answers at too great length is let go at once."""
+        self.mailman.endless = 1
+        self.mailman.begin = b" " * (MAX_BODY + 1)
         self.assertIn(f"more than {MAX_BODY} octets", self.away())
+        self.treq.flush()
+        self.assertEqual(len(self.mailman.left), 1)
+
+    def test_parallel(self) -> None:
+        """So many questions are under way at once; the others wait, and all have an end."""
+        self.knows("ant@lists.example.org")
+        before = len(self.mailman.asked)
+        self.mailman.endless = 2 * PARALLEL
+        asked = [
+            Deferred.fromCoroutine(self.directory.knows(f"{number}@lists.example.org"))
+            for number in range(PARALLEL + 2)
+        ]
+        self.assertEqual(len(self.mailman.asked), before + PARALLEL)
+        self.clock.advance(DEADLINE)
+        for each in asked:
+            self.failureResultOf(each, DirectoryAway)
 
     def test_no_domains(self) -> None:
         """A Mailman without domains has no lists."""
@@ -272,22 +314,41 @@ class TransportMapTests(SynchronousTestCase):
             thread.step()
         self.assertIs(self.successResultOf(second), True)
 
+    def assert_away(self, directory: TransportMap, mailbox: str) -> None:
+        """It can't tell."""
+        self.failureResultOf(Deferred.fromCoroutine(directory.knows(mailbox)), DirectoryAway)
+
     def test_broken_or_gone(self) -> None:
-        """A map that is broken or gone changes nothing, and is complained of once."""
+        """While it is broken or gone its lists stay, others may be new, and what is no list's goes on."""
         events = self.enterContext(capturedLogs())
         directory = TransportMap(str(self.path), maybeDeferred)
-        self.write(HEAD + rules("bee") + "half a li")
-        for _ in range(2):
-            self.assert_known(directory, "ant@lists.example.org")
-            self.assert_known(directory, "bee@lists.example.org", known=False)
-        self.path.unlink()
-        for _ in range(2):
-            self.assert_known(directory, "ant@lists.example.org")
+        for spoil in (lambda: self.write(HEAD + rules("bee") + "half a li"), self.path.unlink):
+            spoil()
+            for _ in range(2):
+                self.assert_known(directory, "ant@lists.example.org")
+                self.assert_away(directory, "bee@Lists.example.org")
+                self.assert_known(directory, "bee@example.net", "postmaster", known=False)
         broken, gone = (str(formatEvent(event)) for event in events)
         self.assertIn("line 14: not a line of Mailman's map", broken)
         self.assertIn("No such file", gone)
         self.write(HEAD + rules("bee"))
         self.assert_known(directory, "bee@lists.example.org")
+        self.assert_known(directory, "ant@lists.example.org", known=False)
+
+    def test_shut(self) -> None:
+        """One that could not be read is read when it can be, changed or not; the log tells of it once."""
+        events = self.enterContext(capturedLogs())
+        errors: list[Exception] = [PermissionError(13, "Permission denied")] * 3
+
+        def in_thread(read: Any) -> Any:
+            return fail(errors.pop()) if errors else succeed(read())
+
+        directory = TransportMap(str(self.path), in_thread)
+        self.write(HEAD + rules("bee"))
+        for _ in range(3):
+            self.assert_away(directory, "bee@lists.example.org")
+        self.assert_known(directory, "bee@lists.example.org")
+        self.assertEqual(len(events), 1)
 
     def test_no_lists(self) -> None:
         """A map without lists is one."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -18,6 +18,7 @@ from smtpserv.error import StartError
 from smtpserv.mailman.address import ListAddress
 from smtpserv.mailman.wrapper import MOST_SAID, Wrapper, delivery_fields, unix_lines
 from smtpserv.message import Envelope, ForwardPath, ReversePath
+from smtpserv.testing import HandThread
 from tests.fuzz import examples
 
 ANT = ListAddress("ant")
@@ -25,51 +26,25 @@ MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
 
 
 class Child:
-    """The wrapper's process, as its reactor sees it: it reads when it is told to."""
+    """The wrapper's process, as its reactor sees it; it reads all of its input at once."""
 
-    def __init__(self, protocol: Any, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, protocol: Any, command: list[str], environment: dict[str, str], stdin: int) -> None:
         self.protocol = protocol
         self.command = command
         self.environment = environment
-        self.input = b""
-        self.producer: Any = None
-        self.stdin = True
+        self.stdin = stdin
+        self.input = os.pread(stdin, 1 << 16, os.lseek(stdin, 0, os.SEEK_CUR))
         self.signals: list[str] = []
+        self.is_let_go = False
         self.has_ended = False
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert not streaming
-        self.producer = producer
-        producer.resumeProducing()
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def write(self, octets: bytes) -> None:
-        assert self.stdin and octets
-        self.input += octets
-
-    def closeStdin(self) -> None:
-        self.stdin = False
-
     def loseConnection(self) -> None:
-        assert self.producer is None
-        self.stdin = False
+        self.is_let_go = True
 
     def signalProcess(self, signal: str) -> None:
         if self.has_ended:
             raise ProcessExitedAlready
-        assert self.stdin, "killed after it has seen the end of the message"
         self.signals.append(signal)
-
-    def read(self) -> None:
-        """Read what is in the pipe."""
-        self.producer.resumeProducing()
-
-    def read_all(self) -> None:
-        """Read to the end."""
-        while self.producer is not None:
-            self.read()
 
     def end(self, status: int | None = 0, signal: int | None = None) -> None:
         """Exit."""
@@ -87,12 +62,20 @@ class Reactor(Clock):
         self.error: Exception | None = None
 
     def spawnProcess(
-        self, protocol: Any, executable: str, args: list[str], env: dict[str, str], path: str
+        self,
+        protocol: Any,
+        executable: str,
+        args: list[str],
+        env: dict[str, str],
+        path: str,
+        childFDs: dict[int, Any],
     ) -> Child:
         if self.error is not None:
             raise self.error
         assert args[0] == executable and path == "/"
-        child = Child(protocol, args[1:], env)
+        stdin = childFDs.pop(0)
+        assert childFDs == {1: "r", 2: "r"}
+        child = Child(protocol, args[1:], env, stdin)
         self.children.append(child)
         protocol.makeConnection(child)
         return child
@@ -106,7 +89,10 @@ class WrapperTests(SynchronousTestCase):
         open(self.path, "w").close()
         os.chmod(self.path, 0o755)
         self.reactor = Reactor()
-        self.wrapper = Wrapper(self.reactor, self.path, parallel=2, deadline=60)
+        self.in_thread: Any = maybeDeferred
+        self.wrapper = Wrapper(
+            self.reactor, self.path, lambda *call: self.in_thread(*call), parallel=2, deadline=60
+        )
         self.events = self.enterContext(capturedLogs())
 
     @property
@@ -122,7 +108,6 @@ class WrapperTests(SynchronousTestCase):
         """What comes of a delivery that ends so."""
         delivery = self.deliver()
         child = self.reactor.children.pop()
-        child.read_all()
         child.protocol.childDataReceived(2, said)
         child.end(status, signal)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
@@ -138,7 +123,6 @@ class WrapperTests(SynchronousTestCase):
             self.deliver(address)
             child = self.reactor.children[-1]
             self.assertEqual((child.command, list(child.environment)), (command, ["PATH"]))
-            child.read_all()
             child.end()
 
     def test_names(self) -> None:
@@ -160,16 +144,15 @@ class WrapperTests(SynchronousTestCase):
                 self.failureResultOf(self.deliver(address), ValueError)
         self.assertEqual(self.reactor.children, [])
 
-    def test_backpressure(self) -> None:
-        """A piece is given when the one before it was read, and then the end."""
-        pieces = iter([b"a\r", b"\nb\r\n", b"c"])
-        delivery = Deferred.fromCoroutine(self.wrapper.deliver(ANT, pieces))
+    def test_input(self) -> None:
+        """A child has the whole message when it begins, whatever becomes of us; we keep nothing of it."""
+        thread = self.in_thread = HandThread()
+        delivery = self.deliver(ANT, b"a\r", b"\nb\r\n", b"c")
+        self.assertEqual(self.reactor.children, [])
+        thread.step()
         (child,) = self.reactor.children
-        self.assertEqual((child.input, child.stdin), (b"a", True))
-        child.read()
-        self.assertEqual((child.input, next(pieces)), (b"a\nb\n", b"c"))
-        child.read()
-        self.assertEqual((child.stdin, child.producer), (False, None))
+        self.assertEqual(child.input, b"a\nb\nc")
+        self.assertRaises(OSError, os.fstat, child.stdin)
         self.assertNoResult(delivery)
         child.end()
         self.assertIsNone(self.successResultOf(delivery))
@@ -209,20 +192,20 @@ class WrapperTests(SynchronousTestCase):
         self.assertEqual(len(self.said), 1)
 
     def test_deadline(self) -> None:
-        """One that takes too long is killed, before it could take a part for the whole."""
-        delivery = self.deliver(ANT, b"a", b"b", b"c")
+        """One that takes too long is killed."""
+        delivery = self.deliver()
         (child,) = self.reactor.children
         self.reactor.advance(59.9)
         self.assertNoResult(delivery)
         self.reactor.advance(0.1)
         self.assertEqual(self.successResultOf(delivery), reply.PROCESSING_TOO_LONG)
-        self.assertEqual((child.signals, child.stdin), (["KILL"], False))
+        self.assertEqual((child.signals, child.is_let_go), (["KILL"], True))
         child.end(None, signal=9)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_cancelled(self) -> None:
         """A delivery that is given up is killed; one that waits never begins."""
-        deliveries = [self.deliver(ANT, b"a", b"b") for _ in range(3)]
+        deliveries = [self.deliver() for _ in range(3)]
         deliveries[2].cancel()
         self.failureResultOf(deliveries[2], CancelledError)
         deliveries[0].cancel()
@@ -231,6 +214,16 @@ class WrapperTests(SynchronousTestCase):
         self.reactor.children[0].end(None, signal=9)
         self.assertEqual(len(self.reactor.children), 2)
 
+    def test_cancelled_while_written(self) -> None:
+        """One that is given up before its file is written never begins either, and its turn is free."""
+        thread = self.in_thread = HandThread()
+        for _ in range(3):
+            delivery = self.deliver()
+            delivery.cancel()
+            self.failureResultOf(delivery, CancelledError)
+            thread.step()
+        self.assertEqual(self.reactor.children, [])
+
     def test_exited_already(self) -> None:
         """One that has ended while another holds its output is let go."""
         delivery = self.deliver()
@@ -238,7 +231,7 @@ class WrapperTests(SynchronousTestCase):
         child.has_ended = True
         self.reactor.advance(60)
         self.assertEqual(self.successResultOf(delivery), reply.PROCESSING_TOO_LONG)
-        self.assertFalse(child.stdin)
+        self.assertTrue(child.is_let_go)
         child.end(0)
 
     def test_parallel(self) -> None:
@@ -257,18 +250,16 @@ class WrapperTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each) for each in deliveries], answers)
 
     def test_content_fails(self) -> None:
-        """When the message can't be read on, the child is killed rather than given a part of it."""
+        """When it can't be read, or written, no child is given a part of it, and the turn is free."""
 
         def pieces() -> Iterator[bytes]:
             yield b"a"
             raise OSError("disk")
 
-        delivery = Deferred.fromCoroutine(self.wrapper.deliver(ANT, pieces()))
-        (child,) = self.reactor.children
-        child.read()
-        self.failureResultOf(delivery, OSError)
-        self.assertEqual(child.signals, ["KILL"])
-        child.end(None, signal=9)
+        for _ in range(3):
+            delivery = Deferred.fromCoroutine(self.wrapper.deliver(ANT, pieces()))
+            self.failureResultOf(delivery, OSError)
+        self.assertEqual(self.reactor.children, [])
         self.assertIsNone(self.outcome(0))
 
     def test_no_process(self) -> None:
@@ -283,7 +274,7 @@ class WrapperTests(SynchronousTestCase):
         """The start wants a program."""
         os.chmod(self.path, 0o644)
         for path in (self.path, self.mktemp(), "/", ""):
-            self.assertRaises(StartError, Wrapper, self.reactor, path)
+            self.assertRaises(StartError, Wrapper, self.reactor, path, maybeDeferred)
 
 
 class LinesTests(SynchronousTestCase):

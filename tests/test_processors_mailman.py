@@ -8,21 +8,31 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv import reply
+from smtpserv.dialogue.terms import Terms
 from smtpserv.domain import Domains
-from smtpserv.error import StartError
+from smtpserv.error import SMTPError, StartError
 from smtpserv.mailman.address import ListAddress
 from smtpserv.mailman.lines import MAX_LINE, LineCutter
+from smtpserv.mailman.probe import ProbeDirectory
+from smtpserv.message import Envelope, ForwardPath, Peer, ReversePath, Session
 from smtpserv.network import Networks
 from smtpserv.policy.access import RelayAccess
-from smtpserv.processors.mailman import make_mailman
+from smtpserv.processors.lists import CuttingSink
+from smtpserv.processors.mailman import MailmanProcessor, make_mailman
+from smtpserv.processors.proxy import ProxyProcessor
+from smtpserv.relay.pool import Pool
+from smtpserv.relay.route import Route
 from smtpserv.reply import Reply
 from smtpserv.server.factory import SMTPServerFactory
 from smtpserv.testing import ScriptedUpstream, memory_house
 from smtpserv.testing.upstream import STALL
 from tests.fuzz import examples
 from tests.proxy_tools import Client, ProxyCase
+from tests.relay_tools import Door
 
 LMTP, LMTP_PORT = "192.0.2.24", 8024
 
@@ -146,6 +156,36 @@ class WayTests(MailmanCase):
             self.rcpt(client, "ant@lists.example", "bee@lists.example"), ["250 2.1.5", "452 4.5.3"]
         )
 
+    def test_one_list_by_lmtp(self) -> None:
+        """That is so for clients as well that take an answer for each recipient."""
+        self.start()
+        terms = Terms(hostname="mx.example", lmtp=True)
+        house = memory_house(self.processor, self.network, self.journal, terms=terms)
+        self.factory = SMTPServerFactory(house)
+        client = self.client(greeted=False)
+        client.say(b"LHLO client.example\r\n")
+        client.say(MAIL)
+        answers = self.rcpt(client, "ant@lists.example", "bee@lists.example")
+        self.assertEqual(answers, ["250 2.1.5", "452 4.5.3"])
+
+    def test_filtered(self) -> None:
+        """Recipients that a filter brings in the end go the way of the others, or the message waits."""
+        self.start()
+        ours, friend, other = (
+            ForwardPath(each) for each in ("ant@lists.example", "b@b.example", "c@b.example")
+        )
+        for first, brought, code in ((ours, other, 452), (friend, ours, 452), (friend, other, 0)):
+            sorting = self.processor.open(Session("1", Peer("127.0.0.1", 2525)), ReversePath("a@a.example"))
+            asked = Deferred.fromCoroutine(sorting.add_recipient(first))
+            self.network.settle()
+            self.successResultOf(asked)
+            envelope = Envelope("1.1", ReversePath("a@a.example"), (first, brought))
+            begun: Deferred[Any] = Deferred.fromCoroutine(sorting.begin(envelope))
+            begun.addErrback(lambda failure: getattr(failure.value, "reply", failure))
+            self.network.settle()
+            self.assertEqual(getattr(self.successResultOf(begun), "code", 0), code)
+            sorting.abort()
+
     def test_refused_first(self) -> None:
         """A recipient that was refused decides nothing."""
         self.start()
@@ -206,6 +246,25 @@ class AwayTests(MailmanCase):
         self.assertEqual(self.rcpt(client, "ant@lists.example"), ["250 2.1.5"])
 
 
+class OurselvesTests(SynchronousTestCase):
+    """What was taken for a server behind us, or for Mailman, is this server."""
+
+    def test_refused(self) -> None:
+        """Whichever it was, it does not speak with itself."""
+        clock = Clock()
+        doors = [Door(clock), Door(clock, lmtp=True)]
+        elsewhere, lists = (ProxyProcessor(clock, Route([Pool(clock, each)])) for each in doors)
+        directory = ProbeDirectory(lambda _: succeed(True), clock)
+        processor = MailmanProcessor(directory, lists, elsewhere, Domains())
+        for each in doors:
+            peer = Peer("192.0.2.25", doors.index(each))
+            for call in (processor.connect, processor.hello):
+                self.assertIsNone(call(Session("1", peer)))
+            each.peer = peer
+            for call in (processor.connect, processor.hello):
+                self.assertIs(call(Session("1", peer)), reply.MAIL_LOOP)
+
+
 class StrangerTests(MailmanCase):
     """Who may not relay."""
 
@@ -258,7 +317,43 @@ class ContentTests(MailmanCase):
         self.assertEqual(self.post(client), ["354", "501 5.0.0"])
 
 
-PIECES = st.sampled_from([b"a" * 700, b"b", b"\r\n", b"\r", b"\n", b" " * 298, b"c" * 998])
+class EndTests(SynchronousTestCase):
+    """What was held back at the end of a message."""
+
+    def setUp(self) -> None:
+        self.written = b""
+        self.ended = ""
+
+    def write(self, octets: bytes) -> None:
+        """Stands for the sink: it wants no CR."""
+        if octets == b"\r":
+            raise SMTPError(reply.MAIL_LOOP)
+        self.written += octets
+
+    def finish(self) -> None:
+        """It has the whole."""
+        self.ended += "finished"
+
+    def abort(self) -> None:
+        """It gives its connection back."""
+        self.ended += "aborted"
+
+    def test_refused(self) -> None:
+        """When the last of it is refused the message is given up: nobody else knows that it has not ended."""
+        sink: Any = self
+        for content, ended in ((b"x\r\n", "finished"), (b"x\r", "aborted")):
+            self.setUp()
+            cutting = CuttingSink(sink)
+            cutting.write(content)
+            finished = Deferred.fromCoroutine(cutting.finish())
+            finished.addErrback(lambda failure: failure.trap(SMTPError))
+            self.successResultOf(finished)
+            self.assertEqual(self.ended, ended)
+
+
+PIECES = st.sampled_from(
+    [b"a" * 700, b"b", b"\r\n", b"\r", b"\n", b" " * 298, b"c" * 998, b"\xc3", b"\xa9", b"\xa9" * 500]
+)
 
 
 class LineCutterTests(SynchronousTestCase):
@@ -275,6 +370,16 @@ class LineCutterTests(SynchronousTestCase):
         self.assertLessEqual(max(map(len, cut.split(b"\r\n"))), MAX_LINE)
         if max(map(len, octets.split(b"\r\n"))) <= MAX_LINE:
             self.assertEqual(cut, octets)
+
+    @examples(100)
+    @given(st.lists(st.text("aé€😀", max_size=9), max_size=12), st.integers(1, 1500))
+    def test_characters(self, texts: list[str], size: int) -> None:
+        """No character of UTF-8 is cut, and nothing is lost."""
+        octets = "".join(text * 99 for text in texts).encode()
+        cutter = LineCutter()
+        pieces = [octets[start : start + size] for start in range(0, len(octets), size)]
+        lines = (b"".join(map(cutter.cut, pieces)) + cutter.rest()).decode().split("\r\n ")
+        self.assertEqual("".join(lines).encode(), octets)
 
 
 class WrapperTests(MailmanCase):
@@ -321,6 +426,17 @@ class WrapperTests(MailmanCase):
         self.assertTrue(octets.startswith(b"Return-Path: <a@a.example>\r\nDelivered-To: ant-hill-owner@"))
         self.assertTrue(octets.endswith(CONTENT))
 
+    def test_loop(self) -> None:
+        """A message that goes in circles by way of its lists is refused, as the proxy refuses it."""
+        self.start_wrapper()
+        for count, answer in ((10, "250 2.6.0"), (11, "554 5.4.6")):
+            client = self.client()
+            client.say(MAIL)
+            self.rcpt(client, "ant-hill@lists.example")
+            received = "Received: from a by mx.example with SMTP; Sun, 22 Nov 2026 16:00:00 +0000\r\n"
+            self.assertEqual(self.post(client, received.encode() * count + CONTENT)[-1], answer)
+        self.assertEqual(len(self.delivered), 1)
+
     def test_no_list(self) -> None:
         """Who is no list is nobody in a domain of lists, and somebody elsewhere."""
         self.start_wrapper()
@@ -332,3 +448,27 @@ class WrapperTests(MailmanCase):
         """What is Mailman 3's can't be said with it."""
         with self.assertRaisesRegex(StartError, "wrapper: Mailman 2 has no api="):
             make_mailman(self.network, "192.0.2.25", wrapper="/nowhere", api="http://localhost:8001")
+
+
+class ArgumentTests(MailmanCase):
+    """What can't be meant ends the start, and names the argument."""
+
+    def assert_wrong(self, message: str, **named: str) -> None:
+        """It says so."""
+        error = self.assertRaises(StartError, self.start, **named)
+        self.assertEqual(str(error), message)
+
+    def test_lmtp(self) -> None:
+        """Where Mailman's LMTP server is has two parts; yes and no are the proxy's."""
+        for written in ("yes", "", "192.0.2.24", "192.0.2.24:8024", ",8024", "a,", "a,0", "a,x", "a,65536"):
+            self.assert_wrong(f"lmtp: {written!r} is not HOST,PORT", lmtp=written)
+
+    def test_alone(self) -> None:
+        """What belongs to another argument is not passed over without it."""
+        self.assert_wrong("lists: wrapper= is missing", lists="/")
+        self.assert_wrong("api-user: api= is missing", api_user="a")
+        self.assert_wrong("api-password-file: api= is missing", api_password_file="/a")
+
+    def test_one_directory(self) -> None:
+        """One of them knows the lists."""
+        self.assert_wrong("map: api= tells which lists there are", api="http://localhost:8001", map="/a")

@@ -208,6 +208,13 @@ class PlainTests(DoorwayCase):
             self.network.settle()
             self.assertEqual((self.network.ends, door._opening), ([], {}))
 
+    def test_given_up_before_it_has_an_address(self) -> None:
+        """Nor is it one while its name is looked up."""
+        self.patch(self.network, "resolveHostName", lambda *facts, **more: None)
+        waiting = self.connect(self.door())
+        waiting.cancel()
+        self.failureResultOf(waiting, GivenUp, CancelledError)
+
     def test_comes_from(self) -> None:
         """While it is made, its end of ours is known."""
         self.play("")

@@ -3,9 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -89,7 +89,7 @@ class Answers(Generic[Answer]):
         waiting = self._waiting.setdefault(question, [])
         waiting.append(answer)
         if len(waiting) == 1:
-            asked = Deferred.fromCoroutine(self._asked(question)).addTimeout(DEADLINE, self._clock)
+            asked = Deferred.fromCoroutine(self._asked(question)).addTimeout(DEADLINE, self._clock, _too_late)
             asked.addCallbacks(self._learn, self._do_without, (question,), errbackArgs=(question,))
         return answer
 
@@ -129,9 +129,12 @@ class Answers(Generic[Answer]):
             each.callback(answer())
 
 
+def _too_late(_: object, seconds: float) -> NoReturn:
+    """Whoever is asked may call it something else to be given up."""
+    raise DirectoryAway(f"no answer in {seconds:.0f} s")
+
+
 def _reason(error: BaseException | None) -> str:
     """What the log says of it, in one line."""
-    if isinstance(error, TimeoutError):
-        return f"no answer in {DEADLINE:.0f} s"
     text = error.reason if isinstance(error, DirectoryAway) else f"{type(error).__name__}: {error}"
     return escape_controls(" ".join(text.split()))

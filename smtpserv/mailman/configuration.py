@@ -5,6 +5,7 @@ from typing import ClassVar, Final
 
 from twisted.python.usage import Options
 
+from smtpserv.arguments import read_argument
 from smtpserv.error import StartError
 
 
@@ -32,6 +33,8 @@ class MailmanOptions:
         for port in (self.lmtp_port, self.smtp_port):
             if not 0 < port < 65536:
                 raise StartError(f"{port} is no port")
+        if self.map_config and not self.map_config.startswith("/"):
+            raise StartError(f"{self.map_config} is no absolute path, and Mailman wants one")
 
 
 def mailman_config(options: MailmanOptions) -> str:
@@ -69,15 +72,19 @@ def command(arguments: list[str]) -> str:
     """
     options = _Options()
     options.parseOptions(arguments)
-    lmtp_host, lmtp_port = _place(options["lmtp"])
-    smtp_host, smtp_port = _place(options["smtp"])
+    lmtp_host, lmtp_port = read_argument("--lmtp", read_place, options["lmtp"])
+    smtp_host, smtp_port = read_argument("--smtp", read_place, options["smtp"])
     return mailman_config(MailmanOptions(lmtp_host, lmtp_port, smtp_host, smtp_port, options["map"]))
 
 
-def _place(written: str) -> tuple[str, int]:
+def read_place(written: str) -> tuple[str, int]:
+    """Where a server is.
+
+    :raises ValueError: for what does not tell both.
+    """
     host, _, port = written.rpartition(",")
-    if not host or not (port.isascii() and port.isdigit()):
-        raise StartError(f"{written!r} is not HOST,PORT")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ValueError("HOST,PORT")
     return host, int(port)
 
 

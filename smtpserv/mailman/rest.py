@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web import http
+from twisted.web.client import Agent, ResponseDone
 from zope.interface import implementer
 
 from smtpserv.domain import canonical
@@ -98,15 +101,36 @@ class RestDirectory:
             response = await self._client.get(
                 f"{self._api}/{path}", auth=tuple(self._login), allow_redirects=False, unbuffered=True
             )
-            body = bytearray()
+            body = _Body()
+            response.deliverBody(body)
+            return response.code, await body.complete
 
-            def collect(octets: bytes) -> None:
-                body.extend(octets)
-                if len(body) > MAX_BODY:
-                    raise DirectoryAway(f"an answer of more than {MAX_BODY} octets")
 
-            await response.collect(collect)
-            return response.code, bytes(body)
+class _Body(Protocol):
+    """The body of an answer; one that is too long is none."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        #: All of it. Cancelling it closes the connection, for the server may never do so.
+        self.complete: Final[Deferred[bytes]] = Deferred(lambda _: self.transport.loseConnection())
+        self._octets: Final = bytearray()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some of it."""
+        self._octets.extend(data)
+        if len(self._octets) > MAX_BODY:
+            self.transport.loseConnection()
+            self._end(Failure(DirectoryAway(f"an answer of more than {MAX_BODY} octets")))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end, which not every server tells in advance."""
+        is_whole = reason.check(ResponseDone, http.PotentialDataLoss)
+        self._end(bytes(self._octets) if is_whole else reason)
+
+    def _end(self, result: bytes | Failure) -> None:
+        if not self.complete.called:
+            self.complete.callback(result)
 
 
 def read_api(written: str) -> str:
@@ -142,6 +166,4 @@ def make_client(reactor: "IReactorCore") -> Any:
         from treq.client import HTTPClient
     except ImportError:
         raise StartError("api needs treq: pip install smtpserv[mailman]") from None
-    from twisted.web.client import Agent
-
     return HTTPClient(Agent(reactor, connectTimeout=CONNECT))

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from smtpserv.error import StartError
 from smtpserv.escape import escape_controls
 from smtpserv.mailman.address import bare_address
-from smtpserv.mailman.directory import IListDirectory
+from smtpserv.mailman.directory import DirectoryAway, IListDirectory
 
 #: Beside the map, if Mailman has alias domains.
 VIRTUAL: Final = "postfix_vmap"
@@ -37,7 +37,7 @@ _log = Logger()
 class TransportMap:
     """Knows the addresses in the map, which is read again when it changes.
 
-    While it is broken, or gone, what it held before stays in use.
+    While it is broken, or gone, the lists that it held before are still known, and others may have been made.
 
     :param path: Mailman's ``var/data/postfix_lmtp``, written with ``transport_file_type: regex``.
     :param in_thread: calls a function where it may block, and gives a Deferred of what it returns.
@@ -48,9 +48,11 @@ class TransportMap:
         self._paths: Final = (path, str(Path(path).with_name(VIRTUAL)))
         self._in_thread: Final = in_thread
         self._turn: Final = DeferredLock()
+        #: What is wrong with the map as it is now; empty if it was read.
+        self._fault = ""
         self._stamps = self._look()
         try:
-            self._addresses = self._read()
+            self._addresses, self._domains = self._read()
         except OSError as error:
             raise StartError(f"cannot read {path}: {error.strerror}") from None
         except ValueError as error:
@@ -60,27 +62,45 @@ class TransportMap:
         """Whether the map, as it is now, has the address."""
         if self._look() != self._stamps:
             await self._turn.run(self._renew)
-        return bare_address(mailbox) in self._addresses
+        address = bare_address(mailbox)
+        known = address in self._addresses
+        if not known and self._fault and address and _domain(address) in self._domains:
+            raise DirectoryAway(self._fault)
+        return known
 
     async def _renew(self) -> None:
         stamps = self._look()
         if stamps == self._stamps:
             return
-        # Looked at before it is read: what changes in between is read again. What is broken is so once.
         try:
-            self._addresses = await self._in_thread(self._read)
-        except (OSError, ValueError) as error:
-            _log.error("{fault}; what was known of lists stays in use", fault=escape_controls(str(error)))
+            self._addresses, self._domains = await self._in_thread(self._read)
+            self._fault = ""
+        except OSError as error:
+            self._complain(str(error))
+            return  # what can't be read now can be later, and need not change for that
+        except ValueError as error:
+            self._complain(str(error))
+        # Looked at before it was read: what changes in between is read again. What is broken is so once.
         self._stamps = stamps
+
+    def _complain(self, fault: str) -> None:
+        if fault != self._fault:
+            _log.error("{fault}; what was known of lists stays in use", fault=escape_controls(fault))
+        self._fault = fault
 
     def _look(self) -> tuple[_Stamp, ...]:
         return tuple(map(_stamp, self._paths))
 
-    def _read(self) -> frozenset[str]:
+    def _read(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The addresses, and the domains that they are of."""
         addresses = set(_addresses(self._paths[0]))
         with suppress(FileNotFoundError):
             addresses.update(_addresses(self._paths[1]))
-        return frozenset(addresses)
+        return frozenset(addresses), frozenset(map(_domain, addresses))
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]
 
 
 def _addresses(path: str) -> Iterator[str]:

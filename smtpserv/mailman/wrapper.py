@@ -3,15 +3,14 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
-from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from smtpserv import reply
 from smtpserv.error import StartError
@@ -50,31 +49,44 @@ _log = Logger()
 class Wrapper:
     """Runs the wrapper for each message and list, so many at once; more wait.
 
+    A child reads from a file, which has the whole message before it begins: the end of a pipe would pass for
+    that of the message, were we to end too soon.
+
     :param path: Mailman 2's ``mail/mailman``.
+    :param in_thread: writes those files.
     :param deadline: seconds after which a child is killed.
     :raises StartError: where no program is at the path that may be run.
     """
 
-    def __init__(self, reactor: Any, path: str, parallel: int = PARALLEL, deadline: float = DEADLINE) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        path: str,
+        in_thread: "Callable[..., Deferred[Any]]",
+        parallel: int = PARALLEL,
+        deadline: float = DEADLINE,
+    ) -> None:
         if not (os.path.isfile(path) and os.access(path, os.X_OK)):
             raise StartError(f"{path} is no program that may be run")
         self._reactor: Final = reactor
         self._path: Final = os.path.abspath(path)
+        self._in_thread: Final = in_thread
         self._deadline: Final = deadline
         self._turns: Final = DeferredSemaphore(parallel)
 
     async def deliver(self, address: ListAddress, octets: Iterable[bytes]) -> Reply | None:
         """Give the list a message; cancelled, the child is killed.
 
-        :param octets: the message in pieces, taken as the child reads them; its lines may end in CRLF.
+        :param octets: the message in pieces; its lines may end in CRLF.
         :return: None when Mailman has it, else what the client hears.
         :raises ValueError: for what Mailman 2 calls no list and no extension so.
         """
         arguments = _arguments(address)
         await self._turns.acquire()
-        child = _Child(unix_lines(octets), self._turns.release)
+        child = _Child(self._turns.release)
         try:
-            self._reactor.spawnProcess(child, self._path, [self._path, *arguments], _ENVIRONMENT, "/")
+            with await self._in_thread(_written, octets) as file:
+                self._spawn(child, arguments, file.fileno())
         except BaseException:
             self._turns.release()
             raise
@@ -84,6 +96,16 @@ class Wrapper:
             _log.error("{path}: killed after {seconds} s", path=self._path, seconds=self._deadline)
             return reply.PROCESSING_TOO_LONG
         return self._judge(status, bytes(child.said))
+
+    def _spawn(self, child: "_Child", arguments: Iterable[str], file: int) -> None:
+        self._reactor.spawnProcess(
+            child,
+            self._path,
+            [self._path, *arguments],
+            _ENVIRONMENT,
+            "/",
+            childFDs={0: file, 1: "r", 2: "r"},
+        )
 
     def _judge(self, status: int | None, said: bytes) -> Reply | None:
         """What an exit code means.
@@ -119,45 +141,20 @@ def _readable(said: bytes) -> str:
     return escape_controls(" ".join(said.decode("utf-8", "replace").split()))
 
 
-@implementer(IPullProducer)
 class _Child(ProcessProtocol):
     """One run of the wrapper.
 
-    :param octets: what it reads, a piece whenever it has read the one before.
     :param gone: called when nothing of it is left.
     """
 
     transport: Any
 
-    def __init__(self, octets: Iterator[bytes], gone: Callable[[], object]) -> None:
-        self._octets: Final = octets
+    def __init__(self, gone: Callable[[], object]) -> None:
         self._gone: Final = gone
         #: The exit code, None for one that a signal ended. Cancelling it kills.
         self.ended: Final[Deferred[int | None]] = Deferred(lambda _: self._kill())
         #: The beginning of what it said, on both of its outputs.
         self.said: Final = bytearray()
-
-    def connectionMade(self) -> None:
-        """It runs: begin."""
-        self.transport.registerProducer(self, False)
-
-    def resumeProducing(self) -> None:
-        """It has read all it was given."""
-        try:
-            octets = next(self._octets, None)
-        except Exception:
-            # An end of input would pass for the message's.
-            self._kill()
-            self.ended.errback(Failure())
-            return
-        if octets is None:
-            self.transport.unregisterProducer()
-            self.transport.closeStdin()
-        else:
-            self.transport.write(octets)
-
-    def stopProducing(self) -> None:
-        """It reads no more; its exit code will say why."""
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """It said something; what is more than enough is dropped."""
@@ -173,10 +170,20 @@ class _Child(ProcessProtocol):
 
     def _kill(self) -> None:
         with suppress(ProcessExitedAlready):
-            # Before its input ends, or it would take what it has for the whole.
             self.transport.signalProcess("KILL")
-        self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+
+def _written(octets: Iterable[bytes]) -> BinaryIO:
+    """A file without a name that has the message, as programs are given it, to be read from its begin."""
+    file: BinaryIO = TemporaryFile()
+    try:
+        file.writelines(unix_lines(octets))
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def unix_lines(octets: Iterable[bytes]) -> Iterator[bytes]:

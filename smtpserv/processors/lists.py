@@ -19,7 +19,7 @@ from smtpserv.mailman.wrapper import Wrapper, delivery_fields
 from smtpserv.message import Content, Envelope, ForwardPath, ReversePath, Session
 from smtpserv.processors.proxy import ProxyProcessor
 from smtpserv.reply import Reply
-from smtpserv.trace import received_field
+from smtpserv.trace import MAX_HEADER, LoopWatch, received_field
 
 #: Octets of a message held in memory; more goes to a temporary file.
 MEMORY: Final = 1 << 20
@@ -64,11 +64,15 @@ class CuttingSink:
         return self._sink.write(cut) if cut else None
 
     async def finish(self) -> Any:
-        """The end."""
+        """The end; where it does not come to that, nobody else gives it up."""
         rest = self._cutter.rest()
-        written: Any = self._sink.write(rest) if rest else None
-        if isinstance(written, Awaitable):
-            await as_deferred(written)
+        try:
+            written: Any = self._sink.write(rest) if rest else None
+            if isinstance(written, Awaitable):
+                await as_deferred(written)
+        except BaseException:
+            self.abort()
+            raise
         outcome: Any = self._sink.finish()
         return await as_deferred(outcome) if isinstance(outcome, Awaitable) else outcome
 
@@ -121,6 +125,8 @@ class WrapperTransaction:
         received = received_field(self._session, envelope, self._session.hostname, now)
 
         def complete(content: Content) -> Outcome:
+            if _is_loop(content, self._session.hostname):
+                raise SMTPError(reply.MAIL_LOOP)
             fields = delivery_fields(envelope, path.address) + received
             return self._lists.wrapper.deliver(address, content.spliced(fields, 0).chunks())
 
@@ -134,3 +140,10 @@ class WrapperTransaction:
         if address is None:
             raise SMTPError(reply.NO_SUCH_LIST)
         return address
+
+
+def _is_loop(content: Content, hostname: str) -> bool:
+    """Whether it goes in circles: lists write to each other, and may to themselves."""
+    watch = LoopWatch(hostname)
+    with content.open() as file:
+        return watch.is_loop(file.read(MAX_HEADER)) or watch.ended()

@@ -27,6 +27,7 @@ from smtpserv.interfaces import (
     ITransaction,
     ITransactionProcessor,
 )
+from smtpserv.mailman.configuration import read_place
 from smtpserv.mailman.directory import IListDirectory
 from smtpserv.mailman.folder import FolderDirectory, ListFolder, folder_beside
 from smtpserv.mailman.probe import ProbeDirectory
@@ -63,8 +64,6 @@ class MailmanProcessor(MultiService):
     ) -> None:
         super().__init__()
         self.honours: Final = elsewhere.honours
-        self.connect: Final = elsewhere.connect
-        self.hello: Final = elsewhere.hello
         self._directory: Final = directory
         self._lists: Final = lists
         self._elsewhere: Final = elsewhere
@@ -72,6 +71,17 @@ class MailmanProcessor(MultiService):
         for each in (lists, elsewhere):
             if IService.providedBy(each):
                 each.setServiceParent(self)
+
+    def connect(self, session: Session) -> Reply | None:
+        """Refuse ourselves: what was taken for another server, or for Mailman, would be this one."""
+        for each in (self._elsewhere, self._lists):
+            if isinstance(each, ProxyProcessor) and (answer := each.connect(session)) is not None:
+                return answer
+        return None
+
+    def hello(self, session: Session) -> Reply | None:
+        """The same, once the connection is surely known at its other end."""
+        return self.connect(session)
 
     async def is_ours(self, forward_path: ForwardPath) -> bool:
         """Whether it is a list's, to whom anybody may write; or of a domain that is all ours."""
@@ -155,20 +165,33 @@ def make_mailman(reactor: Any, host: str = "localhost", port: str = "", **named:
     own = {name: named.pop(name) for name in _OWN & named.keys()}
     elsewhere = make_proxy(reactor, host, port, **named)
     domains = read_argument("domains", Domains.parse, own.get("domains", ""))
+    _see_whether_they_fit(own, domains)
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    if "wrapper" in own:
+        folder = ListFolder(own.get("lists") or folder_beside(own["wrapper"]))
+        wrapped = WrapperLists(reactor, Wrapper(reactor, own["wrapper"], in_thread), folder, in_thread)
+        return MailmanProcessor(FolderDirectory(folder), wrapped, elsewhere, domains)
+    host, number = read_argument("lmtp", read_place, own.get("lmtp", "127.0.0.1,8024"))
+    route = make_route(reactor, host, str(number), tls="none", lmtp="yes")
+    lists = ListProxy(reactor, route, is_final=True)
+    return MailmanProcessor(_directory(reactor, route, own, in_thread), lists, elsewhere, domains)
+
+
+def _see_whether_they_fit(own: Mapping[str, str], domains: Domains) -> None:
+    """No argument is passed over.
+
+    :raises StartError: for one that means nothing beside the others, or without one that is missing.
+    """
+    for name, other in _PARTS.items():
+        if name in own and other not in own:
+            raise StartError(f"{name.replace('_', '-')}: {other}= is missing")
     foreign = sorted(own.keys() & _MAILMAN_3)
     if "wrapper" in own and foreign:
         raise StartError(f"wrapper: Mailman 2 has no {foreign[0].replace('_', '-')}=")
     if "wrapper" in own and not domains.names:
         raise StartError("wrapper: domains= is missing; Mailman 2 would take everybody's mail for its lists'")
-    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    if "wrapper" in own:
-        folder = ListFolder(own.get("lists") or folder_beside(own["wrapper"]))
-        wrapped = WrapperLists(reactor, Wrapper(reactor, own["wrapper"]), folder, in_thread)
-        return MailmanProcessor(FolderDirectory(folder), wrapped, elsewhere, domains)
-    host, _, port = own.get("lmtp", "127.0.0.1").partition(",")
-    route = make_route(reactor, host, port or "8024", tls="none", lmtp="yes")
-    lists = ListProxy(reactor, route, is_final=True)
-    return MailmanProcessor(_directory(reactor, route, own, in_thread), lists, elsewhere, domains)
+    if "api" in own and "map" in own:
+        raise StartError("map: api= tells which lists there are")
 
 
 def _directory(reactor: Any, route: Route, own: Mapping[str, str], in_thread: InThread) -> IListDirectory:
@@ -186,6 +209,9 @@ def _directory(reactor: Any, route: Route, own: Mapping[str, str], in_thread: In
         return TransportMap(own["map"], in_thread)
     return ProbeDirectory(partial(would_take, route), reactor)
 
+
+#: What says more of another argument.
+_PARTS: Final = {"api_user": "api", "api_password_file": "api", "lists": "wrapper"}
 
 _MAILMAN_3: Final = frozenset({"lmtp", "api", "api_user", "api_password_file", "map"})
 _OWN: Final = _MAILMAN_3 | {"domains", "wrapper", "lists"}

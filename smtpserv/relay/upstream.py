@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -142,8 +141,8 @@ class Doorway:
     async def _dial(self, client: SMTPClient) -> None:
         upstream = self.upstream
         try:
-            await self._endpoint().connect(_Once(client))
-        except (CancelledError, ConnectingCancelledError) as error:
+            await _connected(self._endpoint().connect(_Once(client)))
+        except CancelledError as error:
             raise GivenUp(reply.UPSTREAM_DOWN, error) from None
         except Exception as error:
             raise UpstreamFailed(reply.UPSTREAM_DOWN, f"{upstream}: {error}") from error
@@ -224,6 +223,18 @@ class Doorway:
                 self._reactor, self._reactor.getThreadPool(), mechanism.respond, challenge
             )
         return maybeDeferred(mechanism.respond, challenge)
+
+
+def _connected(connecting: "Deferred[Any]") -> "Deferred[Any]":
+    """The same, but given up it says so: one whose name is looked up would say that there is no such name."""
+
+    def give_up(connected: "Deferred[Any]") -> None:
+        connected.errback(CancelledError())
+        connecting.cancel()
+
+    connected: Deferred[Any] = Deferred(give_up)
+    connecting.addBoth(lambda result: None if connected.called else connected.callback(result))
+    return connected
 
 
 class _Once(Factory):

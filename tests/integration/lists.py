@@ -7,6 +7,7 @@ All of it stands until the program ends, for starting Mailman takes a while. Wha
 ``ant-owner@``        a list that is called as the address of another's owner is
 ``a-b-c@``            personal: each member's copy has a reverse-path that names the member
 ``bee@``              people come and go, write to the owner, and post without being members
+``cat@``              the list ``ant`` is a member, beside somebody
 ====================  ====================================================================
 """
 
@@ -92,7 +93,7 @@ class ListsCase(SharedServerCase):
         installation()
         port = free_port()
         cls.recording = keeper.recording_server("--hostname=sink.example")
-        cls.mailman = Mailman(keeper.directory(), port, ALL)
+        cls.mailman = Mailman(keeper.directory(), port, (*ALL, "retry"))
         keeper.addCleanup(cls.mailman.kill)
         where = f"lmtp={cls.mailman.lmtp[0]},{cls.mailman.lmtp[1]}:domains={DOMAIN}"
         options = [
@@ -110,11 +111,12 @@ class ListsCase(SharedServerCase):
         """As the module says."""
         mailman = cls.mailman
         mailman.add_domain(DOMAIN)
-        mailman.add_list(f"ant@{DOMAIN}", MEMBERS)
+        mailman.add_list(f"ant@{DOMAIN}", MEMBERS, require_explicit_destination=False)
         mailman.add_list(f"ant-owner@{DOMAIN}", MEMBERS[:1])
         mailman.add_list(f"a-b-c@{DOMAIN}", MEMBERS[:2], personalize="individual")
         mailman.add_list(f"bee@{DOMAIN}")
         mailman.add_member(f"bee@{DOMAIN}", OWNER, role="owner")
+        mailman.add_list(f"cat@{DOMAIN}", [MEMBERS[0], f"ant@{DOMAIN}"])
 
     def connected(self, source: str = STRANGER) -> smtplib.SMTP:
         """A client, that closes at the end of a ``with``."""

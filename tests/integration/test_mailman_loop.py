@@ -103,6 +103,17 @@ class LoopTests(ListsCase):
         )
         self.assertEqual({each.recipients[0]: passes(each) for each in messages}, {OWNER: 2, NEWCOMER: 1})
 
+    def test_list_in_list(self) -> None:
+        """A list that is a member of another has its copy when Mailman tries again: it goes another way."""
+        self.send(MEMBERS[0], f"cat@{DOMAIN}")
+        self.wait_for_messages(lambda messages: len(messages) == 2)
+        messages = {each.sender: each for each in self.arrived(2)}
+        copies = {sender: (sorted(each.recipients), passes(each)) for sender, each in messages.items()}
+        self.assertEqual(
+            copies,
+            {f"cat-bounces@{DOMAIN}": ([MEMBERS[0]], 2), f"ant-bounces@{DOMAIN}": ([*MEMBERS], 3)},
+        )
+
     def test_strangers(self) -> None:
         """Strangers may write to lists and to nobody else, whatever they call them."""
         answers = {

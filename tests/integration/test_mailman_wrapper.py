@@ -7,12 +7,13 @@ from typing import Any
 
 from twisted.internet import reactor, task
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from smtpserv import reply
 from smtpserv.mailman.address import ListAddress
 from smtpserv.mailman.wrapper import Wrapper
-from tests.integration.harness import PATIENCE, IntegrationTestCase
+from tests.integration.harness import PATIENCE, Client, IntegrationTestCase, wait_for
 
 #: Takes posts for the list "ant", as scripts/post does; the names of others say how it fails.
 STAND_IN = """\
@@ -26,6 +27,10 @@ case $2 in
     lot) cat >/dev/null; head -c 1000000 /dev/zero >&2; exit 0 ;;
     env) env >"{here}/env" ;;
     dies) kill -KILL $$ ;;
+    late)
+        touch "{here}/begun"
+        while [ ! -e "{here}/go" ]; do sleep 0.05; done
+        cat >"{here}/part" && mv "{here}/part" "{here}/whole" ;;
 esac
 """
 
@@ -41,7 +46,7 @@ class WrapperTests(IntegrationTestCase, TestCase):
         path = self.here / "mailman"
         path.write_text(STAND_IN.format(here=self.here))
         path.chmod(0o755)
-        self.wrapper = Wrapper(reactor, str(path))
+        self.wrapper = Wrapper(reactor, str(path), deferToThread)
 
     def deliver(self, name: str, *pieces: bytes, extension: str | None = None) -> "Deferred[Any]":
         """Begin a delivery."""
@@ -81,7 +86,7 @@ class WrapperTests(IntegrationTestCase, TestCase):
         """A child that is given up is gone, and so is the one whose time is over."""
         given_up = self.deliver("slow")
         await self.assert_killed(given_up, given_up.cancel)
-        self.wrapper = Wrapper(reactor, str(self.here / "mailman"), deadline=5.0)
+        self.wrapper = Wrapper(reactor, str(self.here / "mailman"), deferToThread, deadline=5.0)
         await self.assert_killed(self.deliver("slow"), lambda: None)
 
     async def assert_killed(self, delivery: "Deferred[Any]", give_up: Any) -> None:
@@ -104,3 +109,30 @@ class WrapperTests(IntegrationTestCase, TestCase):
     async def test_many(self) -> None:
         """Fifty at once take their turns, and none stays."""
         self.assertEqual(await gatherResults([self.deliver("ant") for _ in range(50)]), [None] * 50)
+
+
+class KilledTests(IntegrationTestCase):
+    """The server is killed while the wrapper has a message."""
+
+    def test_whole(self) -> None:
+        """The list gets the whole message all the same: where it was cut would pass for its end."""
+        here = self.directory()
+        for name in ("mail", "lists/late"):
+            (here / name).mkdir(parents=True)
+        (here / "lists" / "late" / "config.pck").touch()
+        wrapper = here / "mail" / "mailman"
+        wrapper.write_text(STAND_IN.format(here=here))
+        wrapper.chmod(0o755)
+        server = self.server(processor=f"mailman:127.0.0.1:1:domains=lists.example:wrapper={wrapper}")
+        content = b"Subject: x\r\n\r\n" + b"Hello, this is a long message.\r\n" * 50000
+        with Client(server.address) as client:
+            client.expect("EHLO client.example", "250")
+            client.expect("MAIL FROM:<a@a.example>", "250")
+            client.expect("RCPT TO:<late@lists.example>", "250")
+            client.expect("DATA", "354")
+            client.send(content + b".\r\n")
+            wait_for("the wrapper", (here / "begun").exists)
+            server.kill()
+        (here / "go").touch()
+        wait_for("the message", (here / "whole").exists)
+        self.assertTrue((here / "whole").read_bytes().endswith(content.replace(b"\r\n", b"\n")))
