@@ -134,7 +134,11 @@ class Pool:
             if self._idle and self._is_full:
                 self._idle.pop(0).quit()
             if not (self._is_full or self._is_crowded):
-                return await self._make()
+                try:
+                    return await self._make()
+                except Crowded:
+                    if not self._is_crowded:
+                        raise
             await self._wait(since)
         raise UpstreamFailed(reply.UPSTREAM_DOWN, "we are stopping")
 
@@ -229,7 +233,7 @@ class Pool:
         self._clients.pop(client, None)
         if client in self._idle:
             self._idle.remove(client)
-        self._wake()
+        self._wake(len(self._waiting))  # if it was the last one, none of them has anything to wait for
 
     def _sweep(self) -> None:
         now = self._reactor.seconds()
@@ -243,6 +247,8 @@ class Pool:
                 free.errback(UpstreamFailed(reply.UPSTREAM_BUSY))
         while self._waiting and self._waiting[0][1].called:
             self._waiting.popleft()
+        if not (self._is_full or self._is_crowded):
+            self._wake()
         self._sweeping = (
             self._reactor.callLater(SWEEP, self._sweep) if self._clients or self._connecting else None
         )
