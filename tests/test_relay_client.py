@@ -39,9 +39,9 @@ class QuestionTests(RelayCase):
         self.assertEqual([self.successResultOf(each).code for each in questions], [250, 550])
 
     def test_hello_again(self) -> None:
-        """Hello can be said again, in the words of before."""
+        """Hello can be said again."""
         connection = Connection().ready()
-        connection.client.say_hello()
+        connection.client.say_hello(EHLO)
         self.assertEqual(connection.hear(), b"EHLO client.example\r\n")
 
     def test_out_of_order(self) -> None:
@@ -568,7 +568,7 @@ class SecureTests(RelayCase):
         self.successResultOf(shaking)
         assert connection.client.tls is not None
         self.assertEqual((connection.client.tls.version, connection.client.is_usable), ("handle", True))
-        connection.client.say_hello()
+        connection.client.say_hello(EHLO)
         self.assertEqual(connection.hear(), b"EHLO client.example\r\n")
 
     def test_lost(self) -> None:

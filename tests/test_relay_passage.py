@@ -1,5 +1,6 @@
 """A mail transaction passed through: each stage is asked, and what is answered is heard."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -280,6 +281,22 @@ class IntroductionTests(PassageCase):
         self.assertEqual(heard, b"MAIL FROM:<a@a.example> SIZE=1025\r\n")
         self.server.say(OK)
         self.successResultOf(waiting)
+
+    def test_xclient_hello(self) -> None:
+        """That hello is the client's, by whatever name is known of it; by ours where none could be said."""
+        host = Session("1", Peer("192.0.2.1"), "EHLO", "host.example")
+        for session, name in (
+            (host, "host.example"),
+            (replace(host, forwarded={"HELO": "origin.example"}), "origin.example"),
+            (replace(host, forwarded={"HELO": "a b", "ADDR": None}), "client.example"),
+            (replace(host, forwarded={"HELO": None}), "client.example"),
+            (Session("1", Peer("192.0.2.1")), "client.example"),
+        ):
+            self.route_to("XCLIENT ADDR HELO", forward_client=True)
+            self.open(session=session)
+            self.server = self.door.open()
+            self.server.hear()
+            self.assertEqual(self.server.say(GREETING), f"EHLO {name}\r\n".encode(), session)
 
     def test_xclient_refused(self) -> None:
         """If it is not believed, the mail is ours."""

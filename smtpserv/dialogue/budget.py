@@ -19,8 +19,8 @@ class Budget:
         self._terms = terms
         self._errors = 0
         self._commands = 0
-        #: Whether the last command was refused for what it said: what a client had sent behind it, as RFC 2920
-        #: lets him, comes out of order then.
+        #: Whether the last command was refused for what it said: what was pipelined behind it comes out of
+        #: order then (RFC 2920).
         self._refused = False
 
     def spend(self, answer: Reply) -> Reply | None:

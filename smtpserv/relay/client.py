@@ -94,7 +94,8 @@ class SMTPClient(TwistedProtocol):
         #: A Deferred for each command that is not answered; the greeting is the first.
         self._questions: Final[deque[Deferred[Any]]] = deque()
         self._greeting: Final[Deferred[Reply]] = self._question()
-        self._hello: Hello | None = None
+        #: What was last said for a hello.
+        self.hello: Hello | None = None
         self._shaking: Deferred[None] | None = None
         #: Since when an answer is waited for, or the server takes no more octets.
         self._waiting_since = clock.seconds()
@@ -122,11 +123,10 @@ class SMTPClient(TwistedProtocol):
             return offers
         return {keyword: argument for keyword, argument in offers.items() if keyword != "REQUIRETLS"}
 
-    def say_hello(self, hello: Hello | None = None) -> "Deferred[Reply]":
+    def say_hello(self, hello: Hello) -> "Deferred[Reply]":
         """Say EHLO or LHLO; or say it again."""
-        self._hello = hello or self._hello
-        assert self._hello is not None, "it was said before"
-        return self.ask(self._hello)
+        self.hello = hello
+        return self.ask(hello)
 
     def greeted(self) -> "Deferred[Reply]":
         """The greeting."""

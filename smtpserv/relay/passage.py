@@ -16,7 +16,7 @@ from smtpserv.escape import escape_controls
 from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope, ForwardPath, ReversePath, Session
 from smtpserv.relay.client import GivenUp, UpstreamFailed, passed_on
-from smtpserv.relay.forwarding import introduction
+from smtpserv.relay.forwarding import hello_as, introduction
 from smtpserv.relay.parameters import pass_recipient, pass_sender
 from smtpserv.relay.route import Lent, Route
 from smtpserv.reply import Reply, Results
@@ -143,7 +143,7 @@ class Passage:
             answer: Reply = await client.ask(said)
             if said.verb == "XCLIENT" and answer.accepted:
                 self._lent.spend()  # it is this client's from now on
-                answer = await client.say_hello()
+                answer = await client.say_hello(hello_as(self._session, client.hello))
                 if not answer.accepted:
                     raise SMTPError(passed_on(answer))
         answer = await client.ask(self._mail(reverse_path))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from tests.integration.harness import (
+    ONE_LINE,
     Client,
     IntegrationTestCase,
     RecordingServer,
@@ -197,6 +198,42 @@ class QueueingTests(ProxyCase):
         recording = self.recording_server()
         opensmtpd = self.started_upstream(OpenSMTPD, recording.port)
         self.assert_passes(recording, opensmtpd.port, some())
+
+
+class ForwardingTests(ProxyCase):
+    """Postfix is told who the client is."""
+
+    def pass_on(self, more: str) -> tuple[list[bytes], str]:
+        """Two clients elsewhere send mail through the proxy; the messages as they arrive, and Postfix's log."""
+        require_root("Postfix")
+        recording = self.recording_server()
+        postfix = Postfix(self.directory(), recording.port, more)
+        self.addCleanup(postfix.stop)
+        postfix.wait_until_ready()
+        processor = f"proxy:127.0.0.1:{postfix.address[1]}:forward-client=yes"
+        options = ["--trust-xclient=127.0.0.1", "--relay-from=192.0.2.0/24"]
+        proxy = self.server(*options, processor=processor)
+        for number in (1, 2):
+            with Client(proxy.address) as client:
+                client.hello()
+                client.expect(f"XCLIENT ADDR=192.0.2.{number}", "220")
+                client.expect(f"EHLO host{number}.example", "250")
+                self.assertEqual(client.send_message(ONE_LINE)[:3], b"250", postfix.log)
+        wait_for("both messages", lambda: len(recording.messages()) == 2)
+        return sorted(message.content for message in recording.messages()), postfix.log
+
+    def test_xforward(self) -> None:
+        """For its log: nobody is taken for somebody else, though both come over one connection."""
+        _, log = self.pass_on("smtpd_authorized_xforward_hosts = 127.0.0.1\n")
+        for number in (1, 2):
+            self.assertIn(f"orig_client=unknown[192.0.2.{number}]", log)
+
+    def test_xclient(self) -> None:
+        """For its decisions: it knows the client's address and hello, and relays for none but the client."""
+        more = "smtpd_authorized_xclient_hosts = 127.0.0.1\nmynetworks = 192.0.2.0/24\n"
+        for number, content in enumerate(self.pass_on(more)[0], 1):
+            field = f"Received: from host{number}.example (unknown [192.0.2.{number}])\r\n"
+            self.assertTrue(content.startswith(field.encode()), content)
 
 
 class LMTPTests(ProxyCase):
