@@ -204,7 +204,7 @@ class ForwardingTests(ProxyCase):
     """Postfix is told who the client is."""
 
     def pass_on(self, more: str) -> tuple[list[bytes], str]:
-        """Two clients elsewhere send mail through the proxy; the messages as they arrive, and Postfix's log."""
+        """Two clients elsewhere send through the proxy; the messages as they arrive, and Postfix's log."""
         require_root("Postfix")
         recording = self.recording_server()
         postfix = Postfix(self.directory(), recording.port, more)
