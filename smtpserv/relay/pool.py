@@ -111,6 +111,11 @@ class Pool:
         """Whether it failed so lately that it is left alone."""
         return bool(self._reactor.seconds() < self._down_until)
 
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether it failed when it was last asked, and somebody finds out whether it answers again."""
+        return self._failures > 0 and self._connecting > 0
+
     def take_kept(self) -> SMTPClient | None:
         """A connection for one transaction, if one is free."""
         while self._idle:

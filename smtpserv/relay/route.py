@@ -22,13 +22,14 @@ class Route:
         return Lent(pool, client) if client is not None else None
 
     async def take(self, fresh: bool = False) -> "Lent":
-        """A connection to the first server that answers.
+        """A connection to the first server that answers. One that failed, and is just being tried again, may
+        take long to fail once more: who comes meanwhile is better off with the others.
 
         :param fresh: a new one, whatever is free.
         :raises UpstreamFailed: what the last one failed with; or that nobody wants one any more.
         """
         failure = UpstreamFailed(reply.UPSTREAM_DOWN)
-        for pool in self.pools:
+        for pool in sorted(self.pools, key=lambda pool: pool.is_on_trial):
             try:
                 return Lent(pool, await pool.take(fresh))
             except GivenUp:

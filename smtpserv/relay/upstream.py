@@ -17,6 +17,7 @@ from smtpserv import reply
 from smtpserv.dialogue.command import Auth, Hello, Plain, Response
 from smtpserv.dialogue.login import ClientMechanism, Credentials, LoginError, choose
 from smtpserv.dialogue.wording import CANCEL
+from smtpserv.escape import escape_controls
 from smtpserv.message import Peer
 from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
 from smtpserv.relay.patience import Patience
@@ -95,9 +96,8 @@ class Doorway:
         except _HandshakeFailed as error:
             if self.upstream.tls.mode.is_verified:
                 raise
-            _log.warn(
-                "{name} can't shake hands, and is spoken to in clear: {why}", name=str(self), why=error.why
-            )
+            why = escape_controls(error.why)
+            _log.warn("{name} can't shake hands, and is spoken to in clear: {why}", name=str(self), why=why)
             return await self._open(with_tls=False)
 
     @property
