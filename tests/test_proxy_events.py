@@ -85,6 +85,14 @@ class ClientTests(ProxyCase):
         self.assertEqual(len(self.upstream.messages[0].forward_paths), 2)
 
 
+    def test_goodbye_in_a_group(self) -> None:
+        """A 421 to one recipient ends the upstream's session: what was pipelined behind it hears of that."""
+        self.upstream.faults["RCPT", 2] = Reply(421, "Bye", "4.9.2")
+        answers = self.client().say(MAIL + RCPT * 3 + b"DATA\r\n", 5)
+        self.assertEqual(answers, ["250 2.1.0", "250 2.1.5", "451 4.9.2", "451 4.4.2", "451 4.4.2"])
+        self.assert_nothing_left()
+
+
 class CongestionTests(ProxyCase):
     """Neither side holds more than the other takes."""
 

@@ -23,7 +23,6 @@ from smtpserv.reply import Reply, Results
 _RSET: Final = Plain("RSET")
 _QUIT: Final = Plain("QUIT")
 
-
 #: Octets of mail data that are sent at once; a small message goes out in one piece with its end.
 WORTH_SENDING: Final = 16384
 
@@ -139,8 +138,7 @@ class SMTPClient(TwistedProtocol):
         :raises UpstreamFailed: when the connection is gone.
         :raises ValueError: for what can't be said, or not now.
         """
-        if self._fate is not None:
-            raise self._fate
+        self._see_whether_it_is_wanted()
         if not self._questions:
             self._waiting_since = self._clock.seconds()
         self.dialogue.say(command)
@@ -310,6 +308,8 @@ class SMTPClient(TwistedProtocol):
     def _see_whether_it_is_wanted(self) -> None:
         if self._fate is not None:
             raise self._fate
+        if self.dialogue.state is state.CLOSED:  # by the answer that is just handed out
+            raise UpstreamFailed(reply.UPSTREAM_LOST, "closed")
 
     def _flush(self) -> None:
         output = self.dialogue.take_output()
