@@ -84,7 +84,6 @@ class ClientTests(ProxyCase):
         )
         self.assertEqual(len(self.upstream.messages[0].forward_paths), 2)
 
-
     def test_goodbye_in_a_group(self) -> None:
         """A 421 to one recipient ends the upstream's session: what was pipelined behind it hears of that."""
         self.upstream.faults["RCPT", 2] = Reply(421, "Bye", "4.9.2")
