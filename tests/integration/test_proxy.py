@@ -236,6 +236,51 @@ class ForwardingTests(ProxyCase):
             self.assertTrue(content.startswith(field.encode()), content)
 
 
+#: Postfix, which asks Dovecot who may relay.
+SASL: Final = """\
+mynetworks =
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {socket}
+smtpd_sasl_security_options = noanonymous
+"""
+
+
+class LoginTests(ProxyCase):
+    """Postfix and Dovecot want to know who we are."""
+
+    def log_in(self, mechanism: str, password: bytes) -> tuple[bytes, str]:
+        """The reply to a message that is sent when we have said it, and Postfix's log."""
+        dovecot = self.started_upstream(DovecotLMTP, mechanism, "pass,word=\u20ac")
+        socket = dovecot.here / "auth"
+        recording = self.recording_server()
+        postfix = Postfix(self.directory(), recording.port, SASL.format(socket=socket))
+        self.addCleanup(postfix.stop)
+        postfix.wait_until_ready()
+        secret = self.directory() / "secret"
+        secret.touch(0o600)
+        secret.write_bytes(password)
+        port = postfix.address[1]
+        proxy = self.proxy(port, "tls=none", "user=us@example.net", f"password-file={secret}")
+        with Client(proxy.address) as client:
+            client.hello()
+            answer = send(client, 1, ONE_LINE)
+        self.assertNotIn(password.decode().strip(), proxy.stderr)
+        return answer, postfix.log
+
+    def test_mechanisms(self) -> None:
+        """By each of these."""
+        for mechanism in ("plain", "login", "cram-md5", "scram-sha-256"):
+            answer, log = self.log_in(mechanism, "pass,word=\u20ac\n".encode())
+            self.assertEqual(answer[:3], b"250", f"{mechanism}: {answer!r} {log[-2000:]}")
+            self.assertIn(f"sasl_method={mechanism.upper()}, sasl_username=us@example.net", log)
+
+    def test_wrong(self) -> None:
+        """A wrong password is ours to mend: the client keeps its mail."""
+        for mechanism in ("plain", "scram-sha-256"):
+            self.assertEqual(self.log_in(mechanism, b"wrong\n")[0][:9], b"451 4.7.0")
+
+
 class LMTPTests(ProxyCase):
     """Dovecot's LMTP server."""
 

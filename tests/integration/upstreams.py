@@ -203,8 +203,15 @@ log_path = {here}/dovecot.log
 ssl = no
 first_valid_uid = 1
 mail_location = maildir:{here}/mail/%n
+auth_mechanisms = {mechanism}
 passdb {{
   driver = static
+  args = {password}
+}}
+service auth {{
+  unix_listener {here}/auth {{
+    mode = 0666
+  }}
 }}
 userdb {{
   driver = static
@@ -223,10 +230,14 @@ service anvil {{
 
 
 class DovecotLMTP(Upstream):
-    """Dovecot's LMTP server: every message is a file in a Maildir."""
+    """Dovecot's LMTP server: every message is a file in a Maildir.
 
-    def __init__(self, here: Path) -> None:
+    :param mechanism: by which it asks for a password, on the socket ``auth``; not by LMTP.
+    """
+
+    def __init__(self, here: Path, mechanism: str = "plain", password: str = "") -> None:
         require_root("Dovecot")
+        self._login = {"mechanism": mechanism, "password": f"password={password}" if password else ""}
         super().__init__(here)
 
     def prepare(self) -> Sequence[str]:
@@ -234,7 +245,7 @@ class DovecotLMTP(Upstream):
         (self.here / "mail").mkdir(mode=0o777)
         (self.here / "mail").chmod(0o777)
         configuration = self.here / "dovecot.conf"
-        configuration.write_text(_DOVECOT.format(here=self.here, port=self.port))
+        configuration.write_text(_DOVECOT.format(here=self.here, port=self.port, **self._login))
         return [require("dovecot", "dovecot-core"), "-F", "-c", str(configuration)]
 
     def messages(self, user: str) -> list[bytes]:
