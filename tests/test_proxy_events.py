@@ -217,6 +217,17 @@ class RouteTests(ProxyCase):
         self.assert_works()
         self.assertEqual(len(second.messages), 1)
 
+    def test_second_kept_too_long(self) -> None:
+        """A connection that was kept may be stale, whichever server's: the client does not hear of it."""
+        self.script(host=SECOND)
+        self.proxy(f"{FIRST},{SECOND}")
+        self.assert_works()
+        faults: tuple[Fault, ...] = (CLOSE, STALL, Reply(421, "Idle", "4.4.2"))
+        for fault in faults:
+            self.upstream.faults["MAIL"] = [fault]
+            self.assert_works()
+        self.assert_nothing_left()
+
     def test_other_address(self) -> None:
         """Each address of a name is tried."""
         self.network.names["mail.example"] = [SECOND, FIRST]

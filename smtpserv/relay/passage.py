@@ -57,19 +57,21 @@ def open_passage(
     A connection that had been kept may have been kept too long: then a fresh one is tried.
     """
 
-    async def open_new(fresh: bool) -> Passage:
-        return await Passage(await route.take(fresh), session, reverse_path, manner).mail(reverse_path)
+    def open_on(lent: Lent) -> "Deferred[Passage]":
+        passage = Passage(lent, session, reverse_path, manner)
+        opening = passage.mail(reverse_path)
+        return opening.addErrback(open_again, passage) if lent.is_reused else opening
 
-    def open_again(failure: Failure) -> Any:
+    def open_again(failure: Failure, passage: Passage) -> Any:
         if passage.is_usable or failure.check(GivenUp):
             return failure
         return Deferred.fromCoroutine(open_new(fresh=True))
 
+    async def open_new(fresh: bool) -> Passage:
+        return await open_on(await route.take(fresh))
+
     lent = route.take_kept()
-    if lent is None:
-        return Deferred.fromCoroutine(open_new(fresh=False))
-    passage = Passage(lent, session, reverse_path, manner)
-    return passage.mail(reverse_path).addErrback(open_again)
+    return open_on(lent) if lent is not None else Deferred.fromCoroutine(open_new(fresh=False))
 
 
 @implementer(ITransaction)
