@@ -12,7 +12,7 @@ from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Command, Plain
 from smtpserv.error import SMTPError
 from smtpserv.message import Peer
-from smtpserv.relay.client import WORTH_SENDING, GivenUp, UpstreamFailed, passed_on
+from smtpserv.relay.client import WORTH_SENDING, GivenUp, UpstreamFailed
 from smtpserv.relay.patience import Patience
 from smtpserv.reply import Reply, Results
 from tests.relay_tools import BYE, DATA, EHLO, GO, GREETING, MAIL, NO, NOOP, OK, RCPT, Connection, RelayCase
@@ -621,25 +621,3 @@ class TransportTests(RelayCase):
     def test_unix(self) -> None:
         """A Unix socket has none."""
         self.assertIsNone(Connection().connect().client.local)
-
-
-class PassedOnTests(RelayCase):
-    """``passed_on``: a server's reply as a client of ours may hear it."""
-
-    def test_replies(self) -> None:
-        """The code and the words are the server's; there is a status, and a 421 closes no session of ours."""
-        for said, heard in (
-            (Reply(250, "Ok", "2.1.0"), Reply(250, "Ok", "2.1.0")),
-            (Reply(250, "Ok", ""), Reply(250, "Ok", "2.0.0")),
-            (Reply(550, "No", ""), Reply(550, "No", "5.0.0")),
-            (Reply(421, "Bye", "4.3.2"), Reply(451, "Bye", "4.3.2")),
-            (Reply(421, "Bye\nbye", ""), Reply(451, "Bye\nbye", "4.0.0")),
-        ):
-            self.assertEqual(passed_on(said), heard)
-
-    def test_longest(self) -> None:
-        """The longest line that is read can be passed on with a status that it had not."""
-        connection = Connection().ready()
-        question = connection.client.ask(MAIL)
-        connection.say(b"550 " + b"x" * 2000 + b"\r\n")
-        self.assertEqual(passed_on(self.successResultOf(question)).status, "5.0.0")

@@ -18,6 +18,7 @@ from smtpserv.dialogue.replies import MalformedReply
 from smtpserv.error import SMTPError
 from smtpserv.message import Peer, TLSFacts
 from smtpserv.relay.patience import Patience
+from smtpserv.relay.verdict import passed_on
 from smtpserv.reply import Reply, Results
 
 _RSET: Final = Plain("RSET")
@@ -40,14 +41,6 @@ class UpstreamFailed(SMTPError):
     def __init__(self, answer: Reply, why: object = "") -> None:
         super().__init__(answer)
         self.why: Final = str(why) or answer.text
-
-
-def passed_on(answer: Reply) -> Reply:
-    """A server's reply as a client of ours may hear it: with a status, and without closing our session."""
-    code, status = (451, answer.status) if answer.code == 421 else (answer.code, answer.status)
-    if code == answer.code and status:
-        return answer
-    return Reply(code, answer.text, status or None)
 
 
 class Crowded(UpstreamFailed):

@@ -15,10 +15,11 @@ from smtpserv.error import SMTPError
 from smtpserv.escape import escape_controls
 from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope, ForwardPath, ReversePath, Session
-from smtpserv.relay.client import GivenUp, UpstreamFailed, passed_on
+from smtpserv.relay.client import GivenUp, UpstreamFailed
 from smtpserv.relay.forwarding import hello_as, introduction
 from smtpserv.relay.parameters import pass_recipient, pass_sender
 from smtpserv.relay.route import Lent, Route
+from smtpserv.relay.verdict import all_passed_on, passed_on
 from smtpserv.reply import Reply, Results
 from smtpserv.trace import LoopWatch
 
@@ -296,13 +297,6 @@ class ChunkFlow(_Sink):
 
     def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
         return self._client.write_chunk(rest, last=True)
-
-
-def all_passed_on(answer: Reply | Results) -> Reply | Results:
-    """What is said at the end of a message, as a client of ours may hear it."""
-    if isinstance(answer, Results):
-        return Results([passed_on(each) for each in answer.replies])
-    return passed_on(answer)
 
 
 def _see_whether_it_came(answer: Reply | Results) -> None:
