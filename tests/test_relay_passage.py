@@ -382,6 +382,18 @@ class BeginTests(PassageCase):
         self.server.say(GO)
         self.assertIsInstance(self.successResultOf(waiting), Flow)
 
+    def test_changed_and_not_reset(self) -> None:
+        """A server that does not forget the first envelope is told no second one."""
+        for answer, heard in ((NO, "451 4.5.0"), (BYE, "451 4.3.2")):
+            self.setUp()
+            passage = self.opened()
+            waiting = begun(passage.begin, envelope())
+            self.server.hear()
+            self.assertEqual(self.server.say(answer), b"")
+            self.assert_failed(waiting, SMTPError, heard)
+            passage.abort()
+            self.assertTrue(self.server.is_gone)
+
     def test_changed_and_refused(self) -> None:
         """If any of it is refused, all is: by the answer that loses nobody's mail."""
         passage = self.opened()

@@ -188,7 +188,7 @@ class Passage:
     async def _begin_again(self, envelope: Envelope) -> "Flow | ChunkFlow":
         """Filters made the envelope another than was asked about: ask about that one."""
         self._see_whether_it_is_open()
-        await self._client.ask(_RSET)
+        await self._start_over()
         await self.mail(envelope.reverse_path)
         try:
             answers = [await self._ask_recipient(path) for path in envelope.forward_paths]
@@ -200,6 +200,14 @@ class Passage:
             raise
         flow = self._begin(envelope)
         return await flow if isinstance(flow, Deferred) else flow
+
+    async def _start_over(self) -> None:
+        answer: Reply = await self._client.ask(_RSET)
+        if answer.code == 421:
+            raise SMTPError(passed_on(answer))
+        if not answer.accepted:
+            self._client.abort()  # what it remembers would be part of the next envelope
+            raise UpstreamFailed(reply.UPSTREAM_CONFUSED, f"RSET was refused: {answer}")
 
     def _begin(self, envelope: Envelope) -> "ChunkFlow | Deferred[Flow | ChunkFlow]":
         self._see_whether_it_is_open()
