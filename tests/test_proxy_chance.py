@@ -106,8 +106,8 @@ class Game:
             client.vanish()
 
     def greeted(self) -> Client:
-        """One more client."""
-        client = self._case.client(greeted=False)
+        """One more client, of ours or a stranger, for whom less is asked at MAIL."""
+        client = self._case.client(greeted=False, host=self._chance.choice(["127.0.0.1", "203.0.113.9"]))
         client.send(b"LHLO client.example\r\n" if self.lmtp else b"EHLO client.example\r\n")
         return client
 

@@ -289,7 +289,7 @@ class BoundTests(PoolCase):
         """When somebody gives up a connection that is being made, the next makes his own."""
         self.make(connections=1)
         first, second = self.take(), self.take()
-        self.door.fail(GivenUp(reply.UPSTREAM_LOST))
+        self.door.fail(GivenUp())
         self.assert_failed(first, GivenUp)
         made = self.door.open()
         self.assertIs(self.successResultOf(second), made.client)
@@ -349,7 +349,7 @@ class BackOffTests(PoolCase):
 
     def test_no_failure_of_its_own(self) -> None:
         """Who gives up, or stumbles, does not make it a failing server."""
-        for error in (GivenUp(reply.UPSTREAM_LOST), ZeroDivisionError()):
+        for error in (GivenUp(), ZeroDivisionError()):
             waiting = self.take()
             self.door.fail(error)
             self.assert_failed(waiting, type(error))

@@ -84,7 +84,7 @@ class RouteTests(RelayCase):
 
     def test_given_up(self) -> None:
         """Who gives up while a server is asked asks no other."""
-        for error in (GivenUp(reply.UPSTREAM_LOST), CancelledError(), ZeroDivisionError()):
+        for error in (GivenUp(), CancelledError(), ZeroDivisionError()):
             waiting = begun(self.route.take)
             self.doors[0].fail(error)
             self.assert_failed(waiting, type(error))

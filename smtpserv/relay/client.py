@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
@@ -47,8 +47,8 @@ class Crowded(UpstreamFailed):
     """The server takes no more connections for now; those that it has it serves."""
 
 
-class GivenUp(UpstreamFailed):
-    """Whoever waited does so no more: it is no fault of the server's."""
+class GivenUp(CancelledError):
+    """Whoever waited does so no more: it is no fault of the server's, and no answer that anybody goes by."""
 
 
 class HasSeconds(Protocol):
@@ -98,7 +98,7 @@ class SMTPClient(TwistedProtocol):
         #: Whether it closes when all is sent.
         self._is_closing = False
         #: Why the connection is of no use any more.
-        self._fate: UpstreamFailed | None = None
+        self._fate: UpstreamFailed | GivenUp | None = None
         #: What the server said before the content had ended: its answer, whatever follows.
         self._verdict: UpstreamFailed | None = None
 
@@ -206,7 +206,7 @@ class SMTPClient(TwistedProtocol):
 
     def abort(self, why: UpstreamFailed | None = None) -> None:
         """Cut the connection: what was not complete will not be delivered."""
-        self._fail(why or GivenUp(reply.UPSTREAM_LOST, "given up"))
+        self._fail(why or GivenUp("given up"))
         if self.transport is not None:
             self.transport.abortConnection()
 
@@ -321,12 +321,14 @@ class SMTPClient(TwistedProtocol):
             self.transport.unregisterProducer()  # none closes before its producer is done
             self.transport.loseConnection()
 
-    def _fail(self, fate: UpstreamFailed) -> None:
+    def _fail(self, fate: UpstreamFailed | GivenUp) -> None:
         """It is over; who waits is told, in the order of the questions."""
         if self._fate is not None:
             return
         self._fate = fate
-        results = self.dialogue.conclude(fate.reply)
+        results = self.dialogue.conclude(
+            fate.reply if isinstance(fate, UpstreamFailed) else reply.UPSTREAM_LOST
+        )
         self.dialogue.close()
         if results is not None:
             self._questions.popleft().callback(results)

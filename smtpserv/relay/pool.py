@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from smtpserv import reply
 from smtpserv.escape import escape_controls
 from smtpserv.message import Peer
-from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import Crowded, SMTPClient, UpstreamFailed
 
 _log = Logger()
 
@@ -193,7 +193,7 @@ class Pool:
             client = await self.door.connect()
         except BaseException as error:
             self._connecting -= 1
-            if isinstance(error, UpstreamFailed) and not isinstance(error, GivenUp):
+            if isinstance(error, UpstreamFailed):
                 self._failed(error)
                 self._wake(len(self._waiting))  # they hear of it too: what failed will not come back to them
             else:

@@ -5,7 +5,7 @@ from typing import Final
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import SMTPClient, UpstreamFailed
 from smtpserv.relay.pool import Pool
 
 
@@ -26,14 +26,12 @@ class Route:
         take long to fail once more: who comes meanwhile is better off with the others.
 
         :param fresh: a new one, whatever is free.
-        :raises UpstreamFailed: what the last one failed with; or that nobody wants one any more.
+        :raises UpstreamFailed: what the last one failed with.
         """
         failure = UpstreamFailed(reply.UPSTREAM_DOWN)
         for pool in sorted(self.pools, key=lambda pool: pool.is_on_trial):
             try:
                 return Lent(pool, await pool.take(fresh))
-            except GivenUp:
-                raise
             except UpstreamFailed as error:
                 failure = error
         raise failure

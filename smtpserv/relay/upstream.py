@@ -144,7 +144,7 @@ class Doorway:
         try:
             await self._endpoint().connect(_Once(client))
         except (CancelledError, ConnectingCancelledError) as error:
-            raise GivenUp(reply.UPSTREAM_DOWN, error) from None
+            raise GivenUp(str(error)) from None
         except Exception as error:
             raise UpstreamFailed(reply.UPSTREAM_DOWN, f"{upstream}: {error}") from error
         greeting = await client.greeted()
@@ -178,8 +178,6 @@ class Doorway:
             return
         try:
             await client.secure(self._creator)
-        except GivenUp:
-            raise
         except UpstreamFailed as error:
             raise _HandshakeFailed(reply.UPSTREAM_INSECURE, error.why) from None
         await self._introduce(client)
