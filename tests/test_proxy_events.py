@@ -206,6 +206,17 @@ class RouteTests(ProxyCase):
         self.assertEqual(self.client().say(MAIL), ["451 4.4.1"])
         self.assert_nothing_left()
 
+    def test_name_that_nobody_resolves(self) -> None:
+        """A name server that never answers holds nobody up longer than a server that does not."""
+        self.script()
+        self.network.resolveHostName = lambda receiver, *_, **__: receiver  # type: ignore[method-assign]
+        self.proxy("mail.example")
+        since = self.network.seconds()
+        self.assertEqual(self.client().say(MAIL), ["451 4.4.1"])
+        self.assertLess(self.network.seconds() - since, 60)
+        self.network.wait(AGAIN)
+        self.assert_nothing_left()
+
     def test_second(self) -> None:
         """The second server is asked where the first is down, and the first again when it is back."""
         self.script(host=SECOND)

@@ -33,6 +33,9 @@ _STARTTLS: Final = Plain("STARTTLS")
 _BY_STARTTLS: Final = frozenset({TLSMode.OPPORTUNISTIC, TLSMode.REQUIRED})
 
 
+#: Seconds by which a name may take longer to be resolved and tried than one address.
+_GRACE: Final = 5.0
+
 _WHATEVER: Final = UpstreamTLS(TLSMode.OPPORTUNISTIC)
 
 
@@ -142,7 +145,8 @@ class Doorway:
     async def _dial(self, client: SMTPClient) -> None:
         upstream = self.upstream
         try:
-            await self._endpoint().connect(_Once(client))
+            connecting: Deferred[Any] = self._endpoint().connect(_Once(client))
+            await connecting.addTimeout(upstream.patience.connect + _GRACE, self._reactor, _too_late)
         except (CancelledError, ConnectingCancelledError) as error:
             raise GivenUp(str(error)) from None
         except Exception as error:
@@ -234,6 +238,10 @@ class _Once(Factory):
 
     def buildProtocol(self, addr: Any) -> SMTPClient:
         return self._client
+
+
+def _too_late(_: Any, timeout: float) -> Any:
+    raise TimeoutError(f"no connection within {timeout:g} s")
 
 
 def _unbase64(text: str) -> bytes:
