@@ -4,8 +4,10 @@ What a peer said goes into it only where it keeps to the grammar; else it stands
 """
 
 import re
-from datetime import datetime
+import time
+from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 
 from smtpserv.dialogue.grammar import RCPT_ARGUMENT, is_address_literal
@@ -49,7 +51,15 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
         *_for(envelope),
     ]
     words[-1] += ";"
-    return fold(["Received:", *words, *format_datetime(now.astimezone()).split(" ")]).encode("utf-8")
+    second = int(now.timestamp())
+    return fold(["Received:", *words, *_date(second, time.localtime(second).tm_gmtoff)]).encode("utf-8")
+
+
+@lru_cache(8)
+def _date(second: int, offset: int) -> tuple[str, ...]:
+    """The words of a date and time in a zone; many messages come in the same second."""
+    zone = timezone(timedelta(seconds=offset))
+    return tuple(format_datetime(datetime.fromtimestamp(second, zone)).split(" "))
 
 
 def protocol(session: Session, envelope: Envelope) -> str:
