@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from zope.interface import directlyProvides
 
@@ -619,5 +619,11 @@ class TransportTests(RelayCase):
         self.assertEqual(connection.client.local, Peer("192.0.2.1", 12345))
 
     def test_unix(self) -> None:
-        """A Unix socket has none."""
+        """A Unix socket has neither, though its transport looks as one of TCP."""
+        connection = Connection()
+        directlyProvides(connection.wire, ITCPTransport)
+        self.patch(connection.wire, "getHost", lambda: UNIXAddress("/run/lmtp"))
+        connection.connect()
+        self.assertFalse(connection.wire.no_delay)
+        self.assertIsNone(connection.client.local)
         self.assertIsNone(Connection().connect().client.local)

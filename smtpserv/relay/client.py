@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -221,9 +222,9 @@ class SMTPClient(TwistedProtocol):
 
     def connectionMade(self) -> None:
         """Wait for the greeting; under TLS, hands are shaken first."""
-        if ITCPTransport.providedBy(self.transport):
+        address = self.transport.getHost() if ITCPTransport.providedBy(self.transport) else None
+        if isinstance(address, IPv4Address | IPv6Address):  # a Unix socket's transport provides as much
             self.transport.setTcpNoDelay(True)
-            address = self.transport.getHost()
             self.local = Peer(address.host, address.port)
         self.transport.registerProducer(self, True)
         self._waiting_since = self._clock.seconds()

@@ -281,6 +281,23 @@ class LoginTests(ProxyCase):
             self.assertEqual(self.log_in(mechanism, b"wrong\n")[0][:9], b"451 4.7.0")
 
 
+class UnixTests(ProxyCase):
+    """A server that is reached by a Unix socket."""
+
+    def test_lmtp(self) -> None:
+        """Messages arrive there as well."""
+        path = self.directory() / "lmtp"
+        recording = self.recording_server(f"--lmtp=unix:{path}")
+        proxy = self.server(processor=f"proxy:{path}:lmtp=yes")
+        with Client(proxy.address) as client:
+            client.hello()
+            for _ in range(2):
+                self.assertEqual(client.send_message(ONE_LINE)[:3], b"250", proxy.stderr[-2000:])
+        messages = recording.messages()
+        self.assertEqual([message.content[-len(ONE_LINE) :] for message in messages], [ONE_LINE] * 2)
+        self.assertEqual([message.facts["protocol"] for message in messages], ["LMTP"] * 2)
+
+
 class LMTPTests(ProxyCase):
     """Dovecot's LMTP server."""
 
