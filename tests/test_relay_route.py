@@ -59,6 +59,16 @@ class RouteTests(RelayCase):
         self.doors[0].open()
         self.assertIs(self.successResultOf(finding_out).client, self.doors[0].made[0].client)
 
+    def test_busy(self) -> None:
+        """Where all connections to the first one are used, the next is taken; if that is busy too, they wait."""
+        first, second = self.taken(), begun(self.route.take)
+        self.doors[1].open()
+        self.assertIs(self.successResultOf(second).client, self.doors[1].made[0].client)
+        third = begun(self.route.take)
+        self.assertNoResult(third)
+        first.give_back()
+        self.assertIs(self.successResultOf(third).client, first.client)
+
     def test_none_while_tried_again(self) -> None:
         """If none but the first is left, they wait for it."""
         waiting = begun(self.route.take)

@@ -112,6 +112,11 @@ class Pool:
         return bool(self._reactor.seconds() < self._down_until)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a connection is only to be had when another transaction is over."""
+        return not self._idle and (self._is_full or self._is_crowded)
+
+    @property
     def is_on_trial(self) -> bool:
         """Whether it failed when it was last asked, and somebody finds out whether it answers again."""
         return self._failures > 0 and self._connecting > 0

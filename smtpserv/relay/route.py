@@ -22,14 +22,15 @@ class Route:
         return Lent(pool, client) if client is not None else None
 
     async def take(self, fresh: bool = False) -> "Lent":
-        """A connection to the first server that answers. One that failed, and is just being tried again, may
-        take long to fail once more: who comes meanwhile is better off with the others.
+        """A connection to the first server that answers. For one that has none to spare one would have to wait,
+        and one that failed, and is just being tried again, may take long to fail once more: the others come
+        before these.
 
         :param fresh: a new one, whatever is free.
         :raises UpstreamFailed: what the last one failed with.
         """
         failure = UpstreamFailed(reply.UPSTREAM_DOWN)
-        for pool in sorted(self.pools, key=lambda pool: pool.is_on_trial):
+        for pool in sorted(self.pools, key=lambda pool: (pool.is_busy, pool.is_on_trial)):
             try:
                 return Lent(pool, await pool.take(fresh))
             except UpstreamFailed as error:
