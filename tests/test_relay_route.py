@@ -60,7 +60,7 @@ class RouteTests(RelayCase):
         self.assertIs(self.successResultOf(finding_out).client, self.doors[0].made[0].client)
 
     def test_busy(self) -> None:
-        """Where all connections to the first one are used, the next is taken; if that is busy too, they wait."""
+        """Where all connections to the first are used, the next is taken; if that is busy too, one waits."""
         first, second = self.taken(), begun(self.route.take)
         self.doors[1].open()
         self.assertIs(self.successResultOf(second).client, self.doors[1].made[0].client)

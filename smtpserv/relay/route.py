@@ -22,9 +22,10 @@ class Route:
         return Lent(pool, client) if client is not None else None
 
     async def take(self, fresh: bool = False) -> "Lent":
-        """A connection to the first server that answers. For one that has none to spare one would have to wait,
-        and one that failed, and is just being tried again, may take long to fail once more: the others come
-        before these.
+        """A connection to the first server that answers.
+
+        The others come before one that has none to spare, for which one would have to wait, and before one
+        that failed and is just being tried again, for it may take long to fail once more.
 
         :param fresh: a new one, whatever is free.
         :raises UpstreamFailed: what the last one failed with.
