@@ -78,7 +78,16 @@ class Networks:
         """
         words = [word for part in written.split(",") if (word := part.strip())]
         networks = tuple(_network(word) for word in words if word != UNIX)
+        if _are_everybody(networks):
+            raise ValueError(f"a list of networks that leaves somebody out ({written})")
         return cls(networks, UNIX in words)
+
+
+def _are_everybody(networks: tuple[IPNetwork, ...]) -> bool:
+    """Whether all of IPv4 or of IPv6 is in them, in one or in several together."""
+    of_four = ipaddress.collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
+    of_six = ipaddress.collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
+    return IPv4Network("0.0.0.0/0") in of_four or IPv6Network("::/0") in of_six
 
 
 def _network(written: str) -> IPNetwork:
@@ -94,6 +103,4 @@ def _network(written: str) -> IPNetwork:
         mapped = network.network_address.ipv4_mapped
         assert mapped is not None
         network = IPv4Network((mapped, network.prefixlen - _MAPPED.prefixlen))
-    if not network.prefixlen:
-        raise ValueError(f"a list of networks that leaves somebody out ({written})")
     return network

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from smtpserv.dialogue.grammar import is_hello_name
 from smtpserv.dialogue.terms import BareNewlines
-from smtpserv.domain import Domains
+from smtpserv.domain import Domains, canonical
 from smtpserv.error import StartError
-from smtpserv.network import Networks
+from smtpserv.network import Networks, ip_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,14 @@ def hostname(written: str) -> str:
     if not written:
         return "localhost"
     raise ValueError("a domain name or address literal")
+
+
+def host(written: str) -> str:
+    """Reads where a server is; an IPv6 address may stand in brackets."""
+    bare = written[1:-1] if written.startswith("[") and written.endswith("]") else written
+    if bare.startswith("/") or ip_address(bare) is not None or canonical(bare) is not None:
+        return bare
+    raise ValueError("the name or address of a host, or the path of a socket")
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -541,13 +541,21 @@ class LMTPTests(ClientCase):
         self.assertEqual(last.reply, Results([Reply(250, "Ok"), Reply(550, "No")]))
 
     def test_421_in_the_middle(self) -> None:
-        """Behind a 421 comes nothing: it is the answer of all who are left, and of nobody else."""
+        """A 421 is one recipient's, and what comes behind it the next one's; then it is over."""
         self.envelope(OK, OK, OK)
         self.content()
         (answer,) = self.hear(OK + BYE + OK)
-        bye = Reply(421, "Bye", "4.3.2")
-        self.assertEqual(answer.reply, Results([Reply(250, "Ok"), bye, bye]))
+        bye, done = Reply(421, "Bye", "4.3.2"), Reply(250, "Ok")
+        self.assertEqual(answer.reply, Results([done, bye, done]))
         self.assertIs(self.dialogue.state, state.CLOSED)
+
+    def test_421_and_no_more(self) -> None:
+        """If nothing comes behind it, the others have what stands for an answer when the connection ends."""
+        bye, later = Reply(421, "Bye", "4.3.2"), Reply(451, "Later")
+        self.envelope(OK, OK, OK)
+        self.content()
+        self.assertEqual(self.hear(OK + BYE), [])
+        self.assertEqual(self.dialogue.conclude(later), Results([Reply(250, "Ok"), bye, later]))
 
     def test_conclude(self) -> None:
         """When the connection ends in the middle, what came stands; and there is nothing if nothing did."""

@@ -219,6 +219,9 @@ class Parameters(SynchronousTestCase):
             b"a=\x7f",
             b"a\tb",
             b"a=\xff",
+            b"a=\xc2\x85",
+            b"a=x\xe2\x80\xa8y",
+            b"a=\xe2\x80\xae",
         ):
             with self.assertRaises(SMTPError, msg=repr(tail)) as caught:
                 parse_parameters(tail)

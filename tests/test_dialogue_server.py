@@ -393,6 +393,15 @@ class Offer(DialogueCase):
             self.say(HELLO + line)
             self.assertEqual(self.heard(), [250, code, 421], line)
 
+    def test_pipelined_behind_a_refusal(self) -> None:
+        """What a client had sent behind a MAIL that was refused is misplaced by no mistake of its own."""
+        self.greet(max_errors=0)
+        group = MAIL + RCPT + b"DATA\r\n"
+        self.say(HELLO + group * 2 + b"MAIL FROM:<> SIZE=99999999999\r\n" + RCPT, None, *[GONE] * 2)
+        self.assertEqual(self.heard(), [250, *[550, 503, 503] * 2, 552, 503])
+        self.say(b"NOOP\r\n" + RCPT)
+        self.assertEqual(self.heard(), [250, 503, 421])
+
     def test_504_is_a_mistake(self) -> None:
         """A colleague's 504 counts as the dialogue's own mistakes do."""
         self.greet(max_errors=0)

@@ -8,8 +8,9 @@ from smtpserv.reply import Reply
 from smtpserv.server.factory import SMTPServerFactory
 from smtpserv.testing import memory_house
 from smtpserv.testing.memory import run_now
+from smtpserv.testing.upstream import STALL
 from tests.filter_tools import Filter, HeaderFilter, RecipientFilter
-from tests.proxy_tools import ProxyCase
+from tests.proxy_tools import AGAIN, ProxyCase
 
 MAIL = b"MAIL FROM:<a@a.example>\r\n"
 CONTENT = b"Subject: x\r\n\r\nbody\r\n"
@@ -87,6 +88,16 @@ class FilteredProxyTests(ProxyCase):
             self.assertEqual([each for each in self.upstream.transactions if each.is_accepted], [])
             self.assert_works()
             self.assert_nothing_left()
+
+    def test_stranger_gone(self) -> None:
+        """A stranger who goes while a connection is made for the first of several leaves none behind."""
+        self.filtered(RecipientFilter(b="x y"), faults={"banner": [STALL]})
+        client = self.client(host="203.0.113.9")
+        client.send(MAIL + rcpt("b"))
+        client.vanish()
+        self.network.wait(AGAIN)
+        self.assertEqual(self.upstream.open_connections, 0)
+        self.assert_nothing_left()
 
     def test_refused_late(self) -> None:
         """What the upstream says to DATA the client hears at the end, for then it is asked."""

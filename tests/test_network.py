@@ -93,6 +93,13 @@ class NetworksTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, Networks.parse, f"::1,{written}")
             self.assertIn(written, str(error))
 
+    def test_everybody(self) -> None:
+        """Networks that leave nobody out together are refused as one that does alone."""
+        for written in ("0.0.0.0/1,128.0.0.0/1", "::/1,::1,8000::/2,c000::/2", "::ffff:0:0/97,128.0.0.0/1"):
+            error = self.assertRaises(ValueError, Networks.parse, f"192.0.2.1,{written}")
+            self.assertIn("leaves somebody out", str(error))
+        self.assertIn("200.0.0.1", Networks.parse("128.0.0.0/1,::/1"))
+
     @given(st.ip_addresses(v=4), st.integers(1, 32))
     @examples(100)
     def test_mapped(self, address: object, length: int) -> None:

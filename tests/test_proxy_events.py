@@ -84,6 +84,13 @@ class ClientTests(ProxyCase):
         )
         self.assertEqual(len(self.upstream.messages[0].forward_paths), 2)
 
+    def test_goodbye_in_a_group(self) -> None:
+        """A 421 to one recipient ends the upstream's session: what was pipelined behind it hears of that."""
+        self.upstream.faults["RCPT", 2] = Reply(421, "Bye", "4.9.2")
+        answers = self.client().say(MAIL + RCPT * 3 + b"DATA\r\n", 5)
+        self.assertEqual(answers, ["250 2.1.0", "250 2.1.5", "451 4.9.2", "451 4.4.2", "451 4.4.2"])
+        self.assert_nothing_left()
+
 
 class CongestionTests(ProxyCase):
     """Neither side holds more than the other takes."""
@@ -199,6 +206,17 @@ class RouteTests(ProxyCase):
         self.assertEqual(self.client().say(MAIL), ["451 4.4.1"])
         self.assert_nothing_left()
 
+    def test_name_that_nobody_resolves(self) -> None:
+        """A name server that never answers holds nobody up longer than a server that does not."""
+        self.script()
+        self.network.resolveHostName = lambda receiver, *_, **__: receiver  # type: ignore[method-assign]
+        self.proxy("mail.example")
+        since = self.network.seconds()
+        self.assertEqual(self.client().say(MAIL), ["451 4.4.1"])
+        self.assertLess(self.network.seconds() - since, 60)
+        self.network.wait(AGAIN)
+        self.assert_nothing_left()
+
     def test_second(self) -> None:
         """The second server is asked where the first is down, and the first again when it is back."""
         self.script(host=SECOND)
@@ -209,6 +227,17 @@ class RouteTests(ProxyCase):
         self.network.wait(AGAIN)
         self.assert_works()
         self.assertEqual(len(second.messages), 1)
+
+    def test_second_kept_too_long(self) -> None:
+        """A connection that was kept may be stale, whichever server's: the client does not hear of it."""
+        self.script(host=SECOND)
+        self.proxy(f"{FIRST},{SECOND}")
+        self.assert_works()
+        faults: tuple[Fault, ...] = (CLOSE, STALL, Reply(421, "Idle", "4.4.2"))
+        for fault in faults:
+            self.upstream.faults["MAIL"] = [fault]
+            self.assert_works()
+        self.assert_nothing_left()
 
     def test_other_address(self) -> None:
         """Each address of a name is tried."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from zope.interface import directlyProvides
 
@@ -12,7 +12,7 @@ from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Command, Plain
 from smtpserv.error import SMTPError
 from smtpserv.message import Peer
-from smtpserv.relay.client import WORTH_SENDING, GivenUp, UpstreamFailed, passed_on
+from smtpserv.relay.client import WORTH_SENDING, GivenUp, UpstreamFailed
 from smtpserv.relay.patience import Patience
 from smtpserv.reply import Reply, Results
 from tests.relay_tools import BYE, DATA, EHLO, GO, GREETING, MAIL, NO, NOOP, OK, RCPT, Connection, RelayCase
@@ -39,9 +39,9 @@ class QuestionTests(RelayCase):
         self.assertEqual([self.successResultOf(each).code for each in questions], [250, 550])
 
     def test_hello_again(self) -> None:
-        """Hello can be said again, in the words of before."""
+        """Hello can be said again."""
         connection = Connection().ready()
-        connection.client.say_hello()
+        connection.client.say_hello(EHLO)
         self.assertEqual(connection.hear(), b"EHLO client.example\r\n")
 
     def test_out_of_order(self) -> None:
@@ -568,7 +568,7 @@ class SecureTests(RelayCase):
         self.successResultOf(shaking)
         assert connection.client.tls is not None
         self.assertEqual((connection.client.tls.version, connection.client.is_usable), ("handle", True))
-        connection.client.say_hello()
+        connection.client.say_hello(EHLO)
         self.assertEqual(connection.hear(), b"EHLO client.example\r\n")
 
     def test_lost(self) -> None:
@@ -619,27 +619,11 @@ class TransportTests(RelayCase):
         self.assertEqual(connection.client.local, Peer("192.0.2.1", 12345))
 
     def test_unix(self) -> None:
-        """A Unix socket has none."""
+        """A Unix socket has neither, though its transport looks as one of TCP."""
+        connection = Connection()
+        directlyProvides(connection.wire, ITCPTransport)
+        self.patch(connection.wire, "getHost", lambda: UNIXAddress("/run/lmtp"))
+        connection.connect()
+        self.assertFalse(connection.wire.no_delay)
+        self.assertIsNone(connection.client.local)
         self.assertIsNone(Connection().connect().client.local)
-
-
-class PassedOnTests(RelayCase):
-    """``passed_on``: a server's reply as a client of ours may hear it."""
-
-    def test_replies(self) -> None:
-        """The code and the words are the server's; there is a status, and a 421 closes no session of ours."""
-        for said, heard in (
-            (Reply(250, "Ok", "2.1.0"), Reply(250, "Ok", "2.1.0")),
-            (Reply(250, "Ok", ""), Reply(250, "Ok", "2.0.0")),
-            (Reply(550, "No", ""), Reply(550, "No", "5.0.0")),
-            (Reply(421, "Bye", "4.3.2"), Reply(451, "Bye", "4.3.2")),
-            (Reply(421, "Bye\nbye", ""), Reply(451, "Bye\nbye", "4.0.0")),
-        ):
-            self.assertEqual(passed_on(said), heard)
-
-    def test_longest(self) -> None:
-        """The longest line that is read can be passed on with a status that it had not."""
-        connection = Connection().ready()
-        question = connection.client.ask(MAIL)
-        connection.say(b"550 " + b"x" * 2000 + b"\r\n")
-        self.assertEqual(passed_on(self.successResultOf(question)).status, "5.0.0")

@@ -70,6 +70,21 @@ class ServerTests(MakingCase):
         for host in ("", ",", " "):
             self.assertEqual(self.wrong(host), "host: no server is named")
 
+    def test_no_hosts(self) -> None:
+        """What can't be where a server is is told at once, and not with the first message."""
+        for host in ("a b", "mx.example:26", "mx..example", "-x", "[mx.example", "mx.example;mx2.example"):
+            line = f"host: {host!r} is not the name or address of a host, or the path of a socket"
+            self.assertEqual(self.wrong(f"mx.example,{host}"), line)
+        for host in (
+            "mx_1.example",
+            "mx.example.",
+            "fe80::1%eth0",
+            "[::1]",
+            "b\xfccher.example",
+            "192.0.2.1",
+        ):
+            self.assertEqual(self.upstream(host).host, host.strip("[]"))
+
     def test_ports(self) -> None:
         """The port is that of the protocol, if no other is named."""
         self.assertEqual(self.upstream("x", "1").port, 1)

@@ -1,5 +1,6 @@
 """A mail transaction passed through: each stage is asked, and what is answered is heard."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -281,6 +282,22 @@ class IntroductionTests(PassageCase):
         self.server.say(OK)
         self.successResultOf(waiting)
 
+    def test_xclient_hello(self) -> None:
+        """That hello is the client's, by whatever name is known of it; by ours where none could be said."""
+        host = Session("1", Peer("192.0.2.1"), "EHLO", "host.example")
+        for session, name in (
+            (host, "host.example"),
+            (replace(host, forwarded={"HELO": "origin.example"}), "origin.example"),
+            (replace(host, forwarded={"HELO": "a b", "ADDR": None}), "client.example"),
+            (replace(host, forwarded={"HELO": None}), "client.example"),
+            (Session("1", Peer("192.0.2.1")), "client.example"),
+        ):
+            self.route_to("XCLIENT ADDR HELO", forward_client=True)
+            self.open(session=session)
+            self.server = self.door.open()
+            self.server.hear()
+            self.assertEqual(self.server.say(GREETING), f"EHLO {name}\r\n".encode(), session)
+
     def test_xclient_refused(self) -> None:
         """If it is not believed, the mail is ours."""
         self.route_to("XCLIENT ADDR", forward_client=True)
@@ -364,6 +381,18 @@ class BeginTests(PassageCase):
             self.server.say(OK)
         self.server.say(GO)
         self.assertIsInstance(self.successResultOf(waiting), Flow)
+
+    def test_changed_and_not_reset(self) -> None:
+        """A server that does not forget the first envelope is told no second one."""
+        for answer, heard in ((NO, "451 4.5.0"), (BYE, "451 4.3.2")):
+            self.setUp()
+            passage = self.opened()
+            waiting = begun(passage.begin, envelope())
+            self.server.hear()
+            self.assertEqual(self.server.say(answer), b"")
+            self.assert_failed(waiting, SMTPError, heard)
+            passage.abort()
+            self.assertTrue(self.server.is_gone)
 
     def test_changed_and_refused(self) -> None:
         """If any of it is refused, all is: by the answer that loses nobody's mail."""

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
 from smtpserv.relay.pool import BACK_OFF, MAX_BACK_OFF, SWEEP, Pool, PoolLimits
 from tests.relay_tools import BYE, MAIL, OK, Connection, Door, RelayCase, begun
 from tests.server_tools import captured_log
@@ -232,6 +232,31 @@ class BoundTests(PoolCase):
         self.assert_failed(second, UpstreamFailed, BUSY)
         self.assertFalse(self.pool.is_down)
 
+    def test_crowded(self) -> None:
+        """When the last one of a server that takes no more is lost, all who wait for it are told, not one."""
+        made = self.taken()
+        waiting = [self.take()]
+        self.door.fail(Crowded(reply.UPSTREAM_DOWN, "421 too many"))
+        waiting += [self.take() for _ in range(3)]
+        self.assertEqual(self.door.asked, [])
+        made.wire.lose()
+        for each in waiting:
+            self.assert_failed(each, UpstreamFailed, DOWN)
+        self.assert_nothing_left()
+
+    def test_crowded_for_a_while(self) -> None:
+        """Who is refused so waits for what others have, or for a connection when it is time to try again."""
+        made = self.taken()
+        first, second = self.take(), self.take()
+        for _ in range(2):
+            self.door.fail(Crowded(reply.UPSTREAM_DOWN, "421 too many"))
+        self.pool.give_back(made.client)
+        self.assertIs(self.successResultOf(first), made.client)
+        self.assertNoResult(second)
+        self.assertEqual(self.door.asked, [])
+        self.pass_time(BACK_OFF)
+        self.assertIs(self.successResultOf(second) if self.door.open() else None, self.door.made[1].client)
+
     def test_given_up(self) -> None:
         """Who waits no more is passed over."""
         self.make(connections=1)
@@ -264,7 +289,7 @@ class BoundTests(PoolCase):
         """When somebody gives up a connection that is being made, the next makes his own."""
         self.make(connections=1)
         first, second = self.take(), self.take()
-        self.door.fail(GivenUp(reply.UPSTREAM_LOST))
+        self.door.fail(GivenUp())
         self.assert_failed(first, GivenUp)
         made = self.door.open()
         self.assertIs(self.successResultOf(second), made.client)
@@ -324,7 +349,7 @@ class BackOffTests(PoolCase):
 
     def test_no_failure_of_its_own(self) -> None:
         """Who gives up, or stumbles, does not make it a failing server."""
-        for error in (GivenUp(reply.UPSTREAM_LOST), ZeroDivisionError()):
+        for error in (GivenUp(), ZeroDivisionError()):
             waiting = self.take()
             self.door.fail(error)
             self.assert_failed(waiting, type(error))

@@ -48,6 +48,41 @@ class RouteTests(RelayCase):
         self.clock.advance(1.0)
         self.assertIs(self.taken().client, self.doors[0].made[0].client)
 
+    def test_tried_again(self) -> None:
+        """While somebody finds out whether the first one answers again, the others take the next at once."""
+        self.taken(1).give_back()
+        self.clock.advance(1.0)
+        finding_out = begun(self.route.take)
+        self.assertNoResult(finding_out)
+        other = self.successResultOf(begun(self.route.take))
+        self.assertIs(other.client, self.doors[1].made[0].client)
+        self.doors[0].open()
+        self.assertIs(self.successResultOf(finding_out).client, self.doors[0].made[0].client)
+
+    def test_busy(self) -> None:
+        """Where all connections to the first are used, the next is taken; if that is busy too, one waits."""
+        first, second = self.taken(), begun(self.route.take)
+        self.doors[1].open()
+        self.assertIs(self.successResultOf(second).client, self.doors[1].made[0].client)
+        third = begun(self.route.take)
+        self.assertNoResult(third)
+        first.give_back()
+        self.assertIs(self.successResultOf(third).client, first.client)
+
+    def test_none_while_tried_again(self) -> None:
+        """If none but the first is left, they wait for it."""
+        waiting = begun(self.route.take)
+        for door in self.doors:
+            door.fail(UpstreamFailed(reply.UPSTREAM_DOWN))
+        self.assert_failed(waiting, UpstreamFailed)
+        self.clock.advance(1.0)
+        first, second = begun(self.route.take), begun(self.route.take)
+        self.doors[1].fail(UpstreamFailed(reply.UPSTREAM_DOWN))
+        self.assertNoResult(second)
+        self.doors[0].open()
+        self.successResultOf(first).give_back()
+        self.assertIs(self.successResultOf(second).client, self.doors[0].made[0].client)
+
     def test_none(self) -> None:
         """When none does, the last failure is told; and so it is when there is none to ask."""
         waiting = begun(self.route.take)
@@ -59,7 +94,7 @@ class RouteTests(RelayCase):
 
     def test_given_up(self) -> None:
         """Who gives up while a server is asked asks no other."""
-        for error in (GivenUp(reply.UPSTREAM_LOST), CancelledError(), ZeroDivisionError()):
+        for error in (GivenUp(), CancelledError(), ZeroDivisionError()):
             waiting = begun(self.route.take)
             self.doors[0].fail(error)
             self.assert_failed(waiting, type(error))

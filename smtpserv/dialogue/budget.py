@@ -13,20 +13,24 @@ _MISTAKES: Final = frozenset({500, 501, 502, 503, 504, 555})
 class Budget:
     """How much a client may ask of us without getting anywhere."""
 
-    __slots__ = ("_terms", "_errors", "_commands")
+    __slots__ = ("_terms", "_errors", "_commands", "_refused")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._errors = 0
         self._commands = 0
+        #: Whether the last command was refused for what it said: what was pipelined behind it comes out of
+        #: order then (RFC 2920).
+        self._refused = False
 
     def spend(self, answer: Reply) -> Reply | None:
         """Count a command that brought no message forward; the last reply, when it was one too many."""
         if answer is reply.TOO_MANY_RECIPIENTS:
             return None
         self._commands += 1
-        if answer.code in _MISTAKES:
-            self._errors += 1
+        if not (self._refused and answer is reply.OUT_OF_ORDER):
+            self._errors += answer.code in _MISTAKES
+            self._refused = answer.code >= 400 and answer.code not in _MISTAKES
         if self._errors > self._terms.max_errors:
             return reply.TOO_MANY_ERRORS
         return reply.TOO_MANY_COMMANDS if self._commands > self._terms.max_commands else None

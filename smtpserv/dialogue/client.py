@@ -228,14 +228,13 @@ class ClientDialogue:
         if self._lmtp and command.verb in _CONCLUSIONS and not self._is_last(reply):
             return None
         self._sent.popleft()
-        self._move(command, reply)
         results, self._results = self._results, []
+        self._move(command, next((each for each in results if each.code == 421), reply))
         return Answer(command, Results(results) if results else reply)
 
     def _is_last(self, reply: Reply) -> bool:
-        """Keep one recipient's reply; behind a 421 none comes, and it is that of all who are left."""
-        left = self._recipients - len(self._results)
-        self._results += [reply] * (left if reply.code == 421 else 1)
+        """Keep one recipient's reply. Behind a 421 others may still come, and one of them may be a yes."""
+        self._results.append(reply)
         return len(self._results) >= self._recipients
 
     def _move(self, command: Command, reply: Reply) -> None:

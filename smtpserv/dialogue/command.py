@@ -211,7 +211,9 @@ def parse_parameters(tail: bytes) -> Parameters:
         keyword = match[1].decode("ascii").upper() if match else ""
         if match is None or keyword in parameters:
             raise SMTPError(reply.BAD_PARAMETER)
-        parameters[keyword] = _decode(match[2], reply.BAD_PARAMETER) if match[2] else None
+        value = parameters[keyword] = _decode(match[2], reply.BAD_PARAMETER) if match[2] else None
+        if value is not None and not value.isprintable():
+            raise SMTPError(reply.BAD_PARAMETER)
     return MappingProxyType(parameters)
 
 

@@ -108,6 +108,9 @@ class Manners:
             raise SMTPError(reply.TOO_MANY_RECIPIENTS)
         if path.parameters:
             check_parameters(path.parameters, self._offer.rcpt)
+            are_ascii = all((value or "").isascii() for value in path.parameters.values())
+            if not are_ascii and not transaction.reverse_path.smtputf8:  # RFC 6533 section 3
+                raise SMTPError(reply.BAD_PARAMETER)
         if not path.address.isascii() and not transaction.reverse_path.smtputf8:
             raise SMTPError(reply.NEEDS_SMTPUTF8)
 

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
@@ -18,11 +19,11 @@ from smtpserv.dialogue.replies import MalformedReply
 from smtpserv.error import SMTPError
 from smtpserv.message import Peer, TLSFacts
 from smtpserv.relay.patience import Patience
+from smtpserv.relay.verdict import passed_on
 from smtpserv.reply import Reply, Results
 
 _RSET: Final = Plain("RSET")
 _QUIT: Final = Plain("QUIT")
-
 
 #: Octets of mail data that are sent at once; a small message goes out in one piece with its end.
 WORTH_SENDING: Final = 16384
@@ -43,20 +44,12 @@ class UpstreamFailed(SMTPError):
         self.why: Final = str(why) or answer.text
 
 
-def passed_on(answer: Reply) -> Reply:
-    """A server's reply as a client of ours may hear it: with a status, and without closing our session."""
-    code, status = (451, answer.status) if answer.code == 421 else (answer.code, answer.status)
-    if code == answer.code and status:
-        return answer
-    return Reply(code, answer.text, status or None)
-
-
 class Crowded(UpstreamFailed):
     """The server takes no more connections for now; those that it has it serves."""
 
 
-class GivenUp(UpstreamFailed):
-    """Whoever waited does so no more: it is no fault of the server's."""
+class GivenUp(CancelledError):
+    """Whoever waited does so no more: it is no fault of the server's, and no answer that anybody goes by."""
 
 
 class HasSeconds(Protocol):
@@ -94,7 +87,8 @@ class SMTPClient(TwistedProtocol):
         #: A Deferred for each command that is not answered; the greeting is the first.
         self._questions: Final[deque[Deferred[Any]]] = deque()
         self._greeting: Final[Deferred[Reply]] = self._question()
-        self._hello: Hello | None = None
+        #: What was last said for a hello.
+        self.hello: Hello | None = None
         self._shaking: Deferred[None] | None = None
         #: Since when an answer is waited for, or the server takes no more octets.
         self._waiting_since = clock.seconds()
@@ -105,7 +99,7 @@ class SMTPClient(TwistedProtocol):
         #: Whether it closes when all is sent.
         self._is_closing = False
         #: Why the connection is of no use any more.
-        self._fate: UpstreamFailed | None = None
+        self._fate: UpstreamFailed | GivenUp | None = None
         #: What the server said before the content had ended: its answer, whatever follows.
         self._verdict: UpstreamFailed | None = None
 
@@ -122,11 +116,10 @@ class SMTPClient(TwistedProtocol):
             return offers
         return {keyword: argument for keyword, argument in offers.items() if keyword != "REQUIRETLS"}
 
-    def say_hello(self, hello: Hello | None = None) -> "Deferred[Reply]":
+    def say_hello(self, hello: Hello) -> "Deferred[Reply]":
         """Say EHLO or LHLO; or say it again."""
-        self._hello = hello or self._hello
-        assert self._hello is not None, "it was said before"
-        return self.ask(self._hello)
+        self.hello = hello
+        return self.ask(hello)
 
     def greeted(self) -> "Deferred[Reply]":
         """The greeting."""
@@ -139,8 +132,7 @@ class SMTPClient(TwistedProtocol):
         :raises UpstreamFailed: when the connection is gone.
         :raises ValueError: for what can't be said, or not now.
         """
-        if self._fate is not None:
-            raise self._fate
+        self._see_whether_it_is_wanted()
         if not self._questions:
             self._waiting_since = self._clock.seconds()
         self.dialogue.say(command)
@@ -215,7 +207,7 @@ class SMTPClient(TwistedProtocol):
 
     def abort(self, why: UpstreamFailed | None = None) -> None:
         """Cut the connection: what was not complete will not be delivered."""
-        self._fail(why or GivenUp(reply.UPSTREAM_LOST, "given up"))
+        self._fail(why or GivenUp("given up"))
         if self.transport is not None:
             self.transport.abortConnection()
 
@@ -230,9 +222,9 @@ class SMTPClient(TwistedProtocol):
 
     def connectionMade(self) -> None:
         """Wait for the greeting; under TLS, hands are shaken first."""
-        if ITCPTransport.providedBy(self.transport):
+        address = self.transport.getHost() if ITCPTransport.providedBy(self.transport) else None
+        if isinstance(address, IPv4Address | IPv6Address):  # a Unix socket's transport provides as much
             self.transport.setTcpNoDelay(True)
-            address = self.transport.getHost()
             self.local = Peer(address.host, address.port)
         self.transport.registerProducer(self, True)
         self._waiting_since = self._clock.seconds()
@@ -310,6 +302,8 @@ class SMTPClient(TwistedProtocol):
     def _see_whether_it_is_wanted(self) -> None:
         if self._fate is not None:
             raise self._fate
+        if self.dialogue.state is state.CLOSED:  # by the answer that is just handed out
+            raise UpstreamFailed(reply.UPSTREAM_LOST, "closed")
 
     def _flush(self) -> None:
         output = self.dialogue.take_output()
@@ -328,12 +322,14 @@ class SMTPClient(TwistedProtocol):
             self.transport.unregisterProducer()  # none closes before its producer is done
             self.transport.loseConnection()
 
-    def _fail(self, fate: UpstreamFailed) -> None:
+    def _fail(self, fate: UpstreamFailed | GivenUp) -> None:
         """It is over; who waits is told, in the order of the questions."""
         if self._fate is not None:
             return
         self._fate = fate
-        results = self.dialogue.conclude(fate.reply)
+        results = self.dialogue.conclude(
+            fate.reply if isinstance(fate, UpstreamFailed) else reply.UPSTREAM_LOST
+        )
         self.dialogue.close()
         if results is not None:
             self._questions.popleft().callback(results)

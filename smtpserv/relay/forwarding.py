@@ -5,7 +5,8 @@ https://www.postfix.org/XFORWARD_README.html and XCLIENT_README.html
 
 from collections.abc import Mapping
 
-from smtpserv.dialogue.command import Override
+from smtpserv.dialogue.command import Hello, Override
+from smtpserv.dialogue.grammar import is_hello_name
 from smtpserv.message import Session
 from smtpserv.network import ip_address, is_local
 
@@ -22,6 +23,16 @@ def introduction(session: Session, offers: Mapping[str, str]) -> Override | None
         if told:
             return Override(verb, told)
     return None
+
+
+def hello_as(session: Session, own: Hello | None) -> Hello:
+    """The hello behind XCLIENT: it is the client's by then, and the server takes its name for the client's.
+
+    :param own: ours, which stands where the client's name is not known or could not be said.
+    """
+    assert own is not None, "XCLIENT is offered in the answer to a hello"
+    name = _facts(session).get("HELO") or ""
+    return Hello(own.verb, name) if is_hello_name(name.encode()) else own
 
 
 def _facts(session: Session) -> Mapping[str, str | None]:

@@ -12,6 +12,7 @@ from smtpserv.relay.patience import Patience
 from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Route
 from smtpserv.relay.upstream import Doorway, Upstream
+from smtpserv.settings import host as read_host
 from smtpserv.settings import hostname, number, one_of, seconds
 from smtpserv.tls.upstream import TLSMode, UpstreamTLS
 
@@ -70,7 +71,7 @@ def make_route(
         if each.startswith("/") and security.mode is TLSMode.IMPLICIT:
             raise StartError(f"tls: there is no implicit TLS on a Unix socket, {each}")
         upstream = Upstream(
-            host=each.strip("[]"),
+            host=read_argument("host", read_host, each),
             port=read_argument("port", number(1, 65535), port or default),
             lmtp=yes("lmtp", lmtp),
             tls=security,

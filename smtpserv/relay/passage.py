@@ -15,10 +15,11 @@ from smtpserv.error import SMTPError
 from smtpserv.escape import escape_controls
 from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope, ForwardPath, ReversePath, Session
-from smtpserv.relay.client import GivenUp, UpstreamFailed, passed_on
-from smtpserv.relay.forwarding import introduction
+from smtpserv.relay.client import GivenUp, UpstreamFailed
+from smtpserv.relay.forwarding import hello_as, introduction
 from smtpserv.relay.parameters import pass_recipient, pass_sender
 from smtpserv.relay.route import Lent, Route
+from smtpserv.relay.verdict import all_passed_on, passed_on
 from smtpserv.reply import Reply, Results
 from smtpserv.trace import LoopWatch
 
@@ -57,19 +58,21 @@ def open_passage(
     A connection that had been kept may have been kept too long: then a fresh one is tried.
     """
 
-    async def open_new(fresh: bool) -> Passage:
-        return await Passage(await route.take(fresh), session, reverse_path, manner).mail(reverse_path)
+    def open_on(lent: Lent) -> "Deferred[Passage]":
+        passage = Passage(lent, session, reverse_path, manner)
+        opening = passage.mail(reverse_path)
+        return opening.addErrback(open_again, passage) if lent.is_reused else opening
 
-    def open_again(failure: Failure) -> Any:
+    def open_again(failure: Failure, passage: Passage) -> Any:
         if passage.is_usable or failure.check(GivenUp):
             return failure
         return Deferred.fromCoroutine(open_new(fresh=True))
 
+    async def open_new(fresh: bool) -> Passage:
+        return await open_on(await route.take(fresh))
+
     lent = route.take_kept()
-    if lent is None:
-        return Deferred.fromCoroutine(open_new(fresh=False))
-    passage = Passage(lent, session, reverse_path, manner)
-    return passage.mail(reverse_path).addErrback(open_again)
+    return open_on(lent) if lent is not None else Deferred.fromCoroutine(open_new(fresh=False))
 
 
 @implementer(ITransaction)
@@ -143,7 +146,7 @@ class Passage:
             answer: Reply = await client.ask(said)
             if said.verb == "XCLIENT" and answer.accepted:
                 self._lent.spend()  # it is this client's from now on
-                answer = await client.say_hello()
+                answer = await client.say_hello(hello_as(self._session, client.hello))
                 if not answer.accepted:
                     raise SMTPError(passed_on(answer))
         answer = await client.ask(self._mail(reverse_path))
@@ -185,7 +188,7 @@ class Passage:
     async def _begin_again(self, envelope: Envelope) -> "Flow | ChunkFlow":
         """Filters made the envelope another than was asked about: ask about that one."""
         self._see_whether_it_is_open()
-        await self._client.ask(_RSET)
+        await self._start_over()
         await self.mail(envelope.reverse_path)
         try:
             answers = [await self._ask_recipient(path) for path in envelope.forward_paths]
@@ -197,6 +200,14 @@ class Passage:
             raise
         flow = self._begin(envelope)
         return await flow if isinstance(flow, Deferred) else flow
+
+    async def _start_over(self) -> None:
+        answer: Reply = await self._client.ask(_RSET)
+        if answer.code == 421:
+            raise SMTPError(passed_on(answer))
+        if not answer.accepted:
+            self._client.abort()  # what it remembers would be part of the next envelope
+            raise UpstreamFailed(reply.UPSTREAM_CONFUSED, f"RSET was refused: {answer}")
 
     def _begin(self, envelope: Envelope) -> "ChunkFlow | Deferred[Flow | ChunkFlow]":
         self._see_whether_it_is_open()
@@ -294,13 +305,6 @@ class ChunkFlow(_Sink):
 
     def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
         return self._client.write_chunk(rest, last=True)
-
-
-def all_passed_on(answer: Reply | Results) -> Reply | Results:
-    """What is said at the end of a message, as a client of ours may hear it."""
-    if isinstance(answer, Results):
-        return Results([passed_on(each) for each in answer.replies])
-    return passed_on(answer)
 
 
 def _see_whether_it_came(answer: Reply | Results) -> None:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from smtpserv import reply
 from smtpserv.escape import escape_controls
 from smtpserv.message import Peer
-from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import Crowded, SMTPClient, UpstreamFailed
 
 _log = Logger()
 
@@ -111,6 +111,16 @@ class Pool:
         """Whether it failed so lately that it is left alone."""
         return bool(self._reactor.seconds() < self._down_until)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a connection is only to be had when another transaction is over."""
+        return not self._idle and (self._is_full or self._is_crowded)
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether it failed when it was last asked, and somebody finds out whether it answers again."""
+        return self._failures > 0 and self._connecting > 0
+
     def take_kept(self) -> SMTPClient | None:
         """A connection for one transaction, if one is free."""
         while self._idle:
@@ -134,7 +144,11 @@ class Pool:
             if self._idle and self._is_full:
                 self._idle.pop(0).quit()
             if not (self._is_full or self._is_crowded):
-                return await self._make()
+                try:
+                    return await self._make()
+                except Crowded:
+                    if not self._is_crowded:
+                        raise
             await self._wait(since)
         raise UpstreamFailed(reply.UPSTREAM_DOWN, "we are stopping")
 
@@ -184,7 +198,7 @@ class Pool:
             client = await self.door.connect()
         except BaseException as error:
             self._connecting -= 1
-            if isinstance(error, UpstreamFailed) and not isinstance(error, GivenUp):
+            if isinstance(error, UpstreamFailed):
                 self._failed(error)
                 self._wake(len(self._waiting))  # they hear of it too: what failed will not come back to them
             else:
@@ -229,7 +243,7 @@ class Pool:
         self._clients.pop(client, None)
         if client in self._idle:
             self._idle.remove(client)
-        self._wake()
+        self._wake(len(self._waiting))  # if it was the last one, none of them has anything to wait for
 
     def _sweep(self) -> None:
         now = self._reactor.seconds()
@@ -243,6 +257,8 @@ class Pool:
                 free.errback(UpstreamFailed(reply.UPSTREAM_BUSY))
         while self._waiting and self._waiting[0][1].called:
             self._waiting.popleft()
+        if not (self._is_full or self._is_crowded):
+            self._wake()
         self._sweeping = (
             self._reactor.callLater(SWEEP, self._sweep) if self._clients or self._connecting else None
         )

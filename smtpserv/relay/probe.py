@@ -3,8 +3,8 @@
 from smtpserv.dialogue.command import Mail, Rcpt
 from smtpserv.error import SMTPError
 from smtpserv.message import ForwardPath, ReversePath
-from smtpserv.relay.client import passed_on
 from smtpserv.relay.route import Route
+from smtpserv.relay.verdict import passed_on
 from smtpserv.reply import Reply
 
 #: What says of a mailbox that it is none; whatever else there is may be no fault of the mailbox.

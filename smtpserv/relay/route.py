@@ -5,7 +5,7 @@ from typing import Final
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import SMTPClient, UpstreamFailed
 from smtpserv.relay.pool import Pool
 
 
@@ -24,15 +24,16 @@ class Route:
     async def take(self, fresh: bool = False) -> "Lent":
         """A connection to the first server that answers.
 
+        The others come before one that has none to spare, for which one would have to wait, and before one
+        that failed and is just being tried again, for it may take long to fail once more.
+
         :param fresh: a new one, whatever is free.
-        :raises UpstreamFailed: what the last one failed with; or that nobody wants one any more.
+        :raises UpstreamFailed: what the last one failed with.
         """
         failure = UpstreamFailed(reply.UPSTREAM_DOWN)
-        for pool in self.pools:
+        for pool in sorted(self.pools, key=lambda pool: (pool.is_busy, pool.is_on_trial)):
             try:
                 return Lent(pool, await pool.take(fresh))
-            except GivenUp:
-                raise
             except UpstreamFailed as error:
                 failure = error
         raise failure

@@ -16,6 +16,7 @@ from smtpserv import reply
 from smtpserv.dialogue.command import Auth, Hello, Plain, Response
 from smtpserv.dialogue.login import ClientMechanism, Credentials, LoginError, choose
 from smtpserv.dialogue.wording import CANCEL
+from smtpserv.escape import escape_controls
 from smtpserv.message import Peer
 from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
 from smtpserv.relay.patience import Patience
@@ -30,6 +31,9 @@ _STARTTLS: Final = Plain("STARTTLS")
 #: The modes in which connections begin in clear, and get better.
 _BY_STARTTLS: Final = frozenset({TLSMode.OPPORTUNISTIC, TLSMode.REQUIRED})
 
+
+#: Seconds by which a name may take longer to be resolved and tried than one address.
+_GRACE: Final = 5.0
 
 _WHATEVER: Final = UpstreamTLS(TLSMode.OPPORTUNISTIC)
 
@@ -94,9 +98,8 @@ class Doorway:
         except _HandshakeFailed as error:
             if self.upstream.tls.mode.is_verified:
                 raise
-            _log.warn(
-                "{name} can't shake hands, and is spoken to in clear: {why}", name=str(self), why=error.why
-            )
+            why = escape_controls(error.why)
+            _log.warn("{name} can't shake hands, and is spoken to in clear: {why}", name=str(self), why=why)
             return await self._open(with_tls=False)
 
     @property
@@ -141,9 +144,10 @@ class Doorway:
     async def _dial(self, client: SMTPClient) -> None:
         upstream = self.upstream
         try:
-            await _connected(self._endpoint().connect(_Once(client)))
+            connecting = _connected(self._endpoint().connect(_Once(client)))
+            await connecting.addTimeout(upstream.patience.connect + _GRACE, self._reactor, _too_late)
         except CancelledError as error:
-            raise GivenUp(reply.UPSTREAM_DOWN, error) from None
+            raise GivenUp(str(error)) from None
         except Exception as error:
             raise UpstreamFailed(reply.UPSTREAM_DOWN, f"{upstream}: {error}") from error
         greeting = await client.greeted()
@@ -177,8 +181,6 @@ class Doorway:
             return
         try:
             await client.secure(self._creator)
-        except GivenUp:
-            raise
         except UpstreamFailed as error:
             raise _HandshakeFailed(reply.UPSTREAM_INSECURE, error.why) from None
         await self._introduce(client)
@@ -247,6 +249,10 @@ class _Once(Factory):
 
     def buildProtocol(self, addr: Any) -> SMTPClient:
         return self._client
+
+
+def _too_late(_: Any, timeout: float) -> Any:
+    raise TimeoutError(f"no connection within {timeout:g} s")
 
 
 def _unbase64(text: str) -> bytes:

@@ -1,6 +1,7 @@
 """Milters that nobody here wrote: OpenDKIM signs what goes through, rspamd judges it."""
 
 import base64
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +12,19 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.integration.harness import (
     DOTS,
+    EIGHT_BIT,
+    LONG_LINES,
     ONE_LINE,
     Client,
     IntegrationTestCase,
     RecordingServer,
+    Server,
     environment,
     free_port,
     require,
     wait_for,
 )
+from tests.integration.messages import messages
 
 OPENDKIM = """\
 Syslog no
@@ -66,6 +71,17 @@ MARKED = b"YJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 LARGE = ONE_LINE + b"x" * 70 + b"\r\n" + b"".join(b"%07d some text\r\n" % i for i in range(200_000))
 
 
+def rsa_pair() -> tuple[bytes, bytes]:
+    """A key, and what the DNS would say of it."""
+    key = rsa.generate_private_key(65537, 2048)
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private, b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
+
+
 class MilterCase(IntegrationTestCase):
     """Runs a milter, and a server that asks it."""
 
@@ -94,7 +110,7 @@ class MilterCase(IntegrationTestCase):
 
         wait_for("the milter", can_be_asked)
 
-    def answer(self, server: RecordingServer, content: bytes) -> str:
+    def answer(self, server: Server, content: bytes) -> str:
         """The reply to a message."""
         with Client(server.address) as client:
             client.hello()
@@ -107,13 +123,7 @@ class OpenDKIMTests(MilterCase):
     def setUp(self) -> None:
         """A key, and the program."""
         self.opendkim = require("opendkim")
-        key = rsa.generate_private_key(65537, 2048)
-        form = serialization.PrivateFormat.TraditionalOpenSSL
-        self.private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-        public = key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        self.record = b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
+        self.private, self.record = rsa_pair()
 
     def start(self, is_there: Path | int, canonicalization: str = "relaxed/relaxed") -> None:
         """Start it, on a path or a port."""
@@ -179,6 +189,55 @@ class OpenDKIMTests(MilterCase):
         server = self.recording_server(f"--filter=milter:tcp:127.0.0.1:{free_port()}:default=accept")
         self.assertEqual(self.answer(server, ONE_LINE)[:3], "250")
         self.assertEqual(server.message().content, ONE_LINE)
+
+
+VERIFIER = """\
+Syslog no
+UserID root
+PidFile {directory}/pid
+Socket inet:{port}@127.0.0.1
+Mode v
+AlwaysAddARHeader yes
+AuthservID mx.example
+TestPublicKeys {directory}/keys
+"""
+
+
+class VerifierTests(MilterCase):
+    """OpenDKIM, which verifies what ``dkim-sign`` signed and the proxy passed on."""
+
+    def setUp(self) -> None:
+        """A key, the verifier, and a server behind it."""
+        opendkim, directory, port = require("opendkim"), self.directory(), free_port()
+        private, record = rsa_pair()
+        key = directory / "key"
+        key.write_bytes(private)
+        key.chmod(0o600)
+        (directory / "keys").write_text(f"s1._domainkey.example.org {record.decode('ascii')}\n")
+        (directory / "configuration").write_text(VERIFIER.format(directory=directory, port=port))
+        self.milter([opendkim, "-f", "-x", str(directory / "configuration")], port)
+        self.recording = self.recording_server(f"--filter=milter:inet:{port}@127.0.0.1")
+        self.sign = f"--filter=dkim-sign:domain=example.org:selector=s1:key-file={key}"
+
+    def results(self, contents: Sequence[bytes], *options: str) -> list[bytes]:
+        """What OpenDKIM says of messages that go through a proxy."""
+        proxy = self.server(*options, processor=f"proxy:127.0.0.1:{self.recording.port}")
+        for content in contents:
+            self.assertEqual(self.answer(proxy, content)[:3], "250", proxy.stderr[-2000:])
+        said = [re.search(rb"dkim=(\w+)", each.content) for each in self.recording.messages()]
+        self.recording.forget()
+        return [match[1] if match else b"" for match in said]
+
+    def test_verified(self) -> None:
+        """Every signature holds there."""
+        ours = [b"From: Sender <sender@example.org>\r\n" + each for each in messages(100)]
+        ours = [each for each in ours if each.lower().count(b"\nfrom:") == 0]
+        contents = [ONE_LINE, DOTS, EIGHT_BIT, LONG_LINES, LARGE, *ours]
+        self.assertEqual(self.results(contents, self.sign), [b"pass"] * len(contents))
+
+    def test_changed(self) -> None:
+        """One over a message that was changed behind it does not."""
+        self.assertEqual(self.results([ONE_LINE], self.sign, "--filter=add-header:Subject:x"), [b"fail"])
 
 
 class RspamdTests(MilterCase):

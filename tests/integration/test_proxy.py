@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from tests.integration.harness import (
+    ONE_LINE,
     Client,
     IntegrationTestCase,
     RecordingServer,
@@ -197,6 +198,104 @@ class QueueingTests(ProxyCase):
         recording = self.recording_server()
         opensmtpd = self.started_upstream(OpenSMTPD, recording.port)
         self.assert_passes(recording, opensmtpd.port, some())
+
+
+class ForwardingTests(ProxyCase):
+    """Postfix is told who the client is."""
+
+    def pass_on(self, more: str) -> tuple[list[bytes], str]:
+        """Two clients elsewhere send through the proxy; the messages as they arrive, and Postfix's log."""
+        require_root("Postfix")
+        recording = self.recording_server()
+        postfix = Postfix(self.directory(), recording.port, more)
+        self.addCleanup(postfix.stop)
+        postfix.wait_until_ready()
+        processor = f"proxy:127.0.0.1:{postfix.address[1]}:forward-client=yes"
+        options = ["--trust-xclient=127.0.0.1", "--relay-from=192.0.2.0/24"]
+        proxy = self.server(*options, processor=processor)
+        for number in (1, 2):
+            with Client(proxy.address) as client:
+                client.hello()
+                client.expect(f"XCLIENT ADDR=192.0.2.{number}", "220")
+                client.expect(f"EHLO host{number}.example", "250")
+                self.assertEqual(client.send_message(ONE_LINE)[:3], b"250", postfix.log)
+        wait_for("both messages", lambda: len(recording.messages()) == 2)
+        return sorted(message.content for message in recording.messages()), postfix.log
+
+    def test_xforward(self) -> None:
+        """For its log: nobody is taken for somebody else, though both come over one connection."""
+        _, log = self.pass_on("smtpd_authorized_xforward_hosts = 127.0.0.1\n")
+        for number in (1, 2):
+            self.assertIn(f"orig_client=unknown[192.0.2.{number}]", log)
+
+    def test_xclient(self) -> None:
+        """For its decisions: it knows the client's address and hello, and relays for none but the client."""
+        more = "smtpd_authorized_xclient_hosts = 127.0.0.1\nmynetworks = 192.0.2.0/24\n"
+        for number, content in enumerate(self.pass_on(more)[0], 1):
+            field = f"Received: from host{number}.example (unknown [192.0.2.{number}])\r\n"
+            self.assertTrue(content.startswith(field.encode()), content)
+
+
+#: Postfix, which asks Dovecot who may relay.
+SASL: Final = """\
+mynetworks =
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {socket}
+smtpd_sasl_security_options = noanonymous
+"""
+
+
+class LoginTests(ProxyCase):
+    """Postfix and Dovecot want to know who we are."""
+
+    def log_in(self, mechanism: str, password: bytes) -> tuple[bytes, str]:
+        """The reply to a message that is sent when we have said it, and Postfix's log."""
+        dovecot = self.started_upstream(DovecotLMTP, None, mechanism, "pass,word=\u20ac")
+        socket = dovecot.here / "auth"
+        recording = self.recording_server()
+        postfix = Postfix(self.directory(), recording.port, SASL.format(socket=socket))
+        self.addCleanup(postfix.stop)
+        postfix.wait_until_ready()
+        secret = self.directory() / "secret"
+        secret.touch(0o600)
+        secret.write_bytes(password)
+        port = postfix.address[1]
+        proxy = self.proxy(port, "tls=none", "user=us@example.net", f"password-file={secret}")
+        with Client(proxy.address) as client:
+            client.hello()
+            answer = send(client, 1, ONE_LINE)
+        self.assertNotIn(password.decode().strip(), proxy.stderr)
+        return answer, postfix.log
+
+    def test_mechanisms(self) -> None:
+        """By each of these."""
+        for mechanism in ("plain", "login", "cram-md5", "scram-sha-256"):
+            answer, log = self.log_in(mechanism, "pass,word=\u20ac\n".encode())
+            self.assertEqual(answer[:3], b"250", f"{mechanism}: {answer!r} {log[-2000:]}")
+            self.assertIn(f"sasl_method={mechanism.upper()}, sasl_username=us@example.net", log)
+
+    def test_wrong(self) -> None:
+        """A wrong password is ours to mend: the client keeps its mail."""
+        for mechanism in ("plain", "scram-sha-256"):
+            self.assertEqual(self.log_in(mechanism, b"wrong\n")[0][:9], b"451 4.7.0")
+
+
+class UnixTests(ProxyCase):
+    """A server that is reached by a Unix socket."""
+
+    def test_lmtp(self) -> None:
+        """Messages arrive there as well."""
+        path = self.directory() / "lmtp"
+        recording = self.recording_server(f"--lmtp=unix:{path}")
+        proxy = self.server(processor=f"proxy:{path}:lmtp=yes")
+        with Client(proxy.address) as client:
+            client.hello()
+            for _ in range(2):
+                self.assertEqual(client.send_message(ONE_LINE)[:3], b"250", proxy.stderr[-2000:])
+        messages = recording.messages()
+        self.assertEqual([message.content[-len(ONE_LINE) :] for message in messages], [ONE_LINE] * 2)
+        self.assertEqual([message.facts["protocol"] for message in messages], ["LMTP"] * 2)
 
 
 class LMTPTests(ProxyCase):

@@ -203,9 +203,15 @@ log_path = {here}/dovecot.log
 ssl = no
 first_valid_uid = 1
 mail_location = maildir:{here}/mail/%n
+auth_mechanisms = {mechanism}
 passdb {{
   driver = static
-  args = {onward}
+  args = {passdb}
+}}
+service auth {{
+  unix_listener {here}/auth {{
+    mode = 0666
+  }}
 }}
 lmtp_proxy = yes
 userdb {{
@@ -228,11 +234,18 @@ class DovecotLMTP(Upstream):
     """Dovecot's LMTP server: every message is a file in a Maildir, unless it passes them on.
 
     :param onward: the port of another LMTP server, to which it passes each message as it comes.
+    :param mechanism: by which it asks for a password, on the socket ``auth``; not by LMTP.
     """
 
-    def __init__(self, here: Path, onward: int | None = None) -> None:
+    def __init__(
+        self, here: Path, onward: int | None = None, mechanism: str = "plain", password: str = ""
+    ) -> None:
         require_root("Dovecot")
-        self._onward = onward
+        self._mechanism = mechanism
+        if onward:
+            self._passdb = f"nopassword=y proxy=y protocol=lmtp host=127.0.0.1 port={onward}"
+        else:
+            self._passdb = f"password={password}" if password else ""
         super().__init__(here)
 
     def prepare(self) -> Sequence[str]:
@@ -240,10 +253,8 @@ class DovecotLMTP(Upstream):
         (self.here / "mail").mkdir(mode=0o777)
         (self.here / "mail").chmod(0o777)
         configuration = self.here / "dovecot.conf"
-        onward = (
-            f"nopassword=y proxy=y protocol=lmtp host=127.0.0.1 port={self._onward}" if self._onward else ""
-        )
-        configuration.write_text(_DOVECOT.format(here=self.here, port=self.port, onward=onward))
+        facts = {"here": self.here, "port": self.port, "mechanism": self._mechanism, "passdb": self._passdb}
+        configuration.write_text(_DOVECOT.format(**facts))
         return [require("dovecot", "dovecot-core"), "-F", "-c", str(configuration)]
 
     def messages(self, user: str) -> list[bytes]:
