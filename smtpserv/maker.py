@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.plugin import IPlugin
@@ -172,7 +173,7 @@ def load(path: str) -> Any:
     """
     module_name, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        return attrgetter(name)(importlib.import_module(module_name))
     except Exception as error:
         raise StartError(f"cannot load {path}: {error}") from error
 
