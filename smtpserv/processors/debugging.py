@@ -127,10 +127,13 @@ _FORMS: Final = {"text": show_text, "json": show_json}
 def make_debugging(reactor: "IReactorThreads", format: str = "text") -> DebuggingProcessor:
     """Make it from its argument.
 
-    :raises StartError: for a format that is neither ``text`` nor ``json``.
+    :raises StartError: for a format that is neither ``text`` nor ``json``, and when stdout is closed.
     """
     if format not in _FORMS:
         raise StartError(f"format={format!r} is neither text nor json")
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     # sys.stdout may have become a part of Twisted's log, with a stamp before each line.
-    return DebuggingProcessor(_FORMS[format], in_thread, (sys.__stdout__ or sys.stdout).buffer)
+    stdout = sys.__stdout__ or sys.stdout
+    if stdout is None:
+        raise StartError("stdout is closed")
+    return DebuggingProcessor(_FORMS[format], in_thread, stdout.buffer)
