@@ -16,6 +16,7 @@ from tests.integration.harness import (
     Client,
     IntegrationTestCase,
     Server,
+    free_port,
     large_message,
     wait_for,
 )
@@ -429,6 +430,18 @@ class StoppingTests(AttackTestCase):
         for client in clients:
             self.assertEqual((client.reply()[:9], client.rest()), (b"421 4.3.2", b""))
             client.close()
+        server.stop()
+
+    def test_stdout_that_stalls(self) -> None:
+        """Who reads the messages that are printed may stop reading: the server ends all the same."""
+        directory, port = self.directory(), free_port()
+        os.mkfifo(directory / "stdout")
+        self.addCleanup(os.close, os.open(directory / "stdout", os.O_RDWR))
+        options = [f"--listen=tcp:{port}:interface=127.0.0.1", "--processing-deadline=1"]
+        server = self.started(Server([*options, "--processor=debugging"], ("127.0.0.1", port), directory))
+        with Client(server.address) as client:
+            client.hello()
+            self.assertEqual(client.send_message(large_message(MIB))[:9], b"451 4.4.5")
         server.stop()
 
     def test_nobody_there(self) -> None:
