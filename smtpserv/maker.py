@@ -183,6 +183,24 @@ def first_line(found: object) -> str:
     return (inspect.getdoc(found) or "").partition("\n")[0]
 
 
+def arguments_of(found: object) -> str:
+    """The arguments that a factory takes, one a line; none of what is no factory, or hides them."""
+    try:
+        parameters = list(inspect.signature(found).parameters.values()) if callable(found) else []
+    except ValueError:
+        parameters = []
+    return "\n".join(map(_argument, parameters))
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    name, default = parameter.name.replace("_", "-"), parameter.default
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return f"{name} ..."
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return f"{name}=..."
+    return f"{name}=" if default is parameter.empty or default in ("", None) else f"{name}=   [{default}]"
+
+
 #: The maker of what only a path names, by noun.
 MAKERS: Final[dict[str, Any]] = {
     "processor": ProcessorMaker,

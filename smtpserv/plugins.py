@@ -19,7 +19,17 @@ from zope.interface.verify import verifyObject
 
 from smtpserv.arguments import parse_arguments, split_description
 from smtpserv.error import StartError
-from smtpserv.maker import EXTENSIONS, FILTERS, MAKERS, POLICIES, PROCESSORS, Kind, Maker, first_line
+from smtpserv.maker import (
+    EXTENSIONS,
+    FILTERS,
+    MAKERS,
+    POLICIES,
+    PROCESSORS,
+    Kind,
+    Maker,
+    arguments_of,
+    first_line,
+)
 from smtpserv.maker import GROUP as GROUP
 from smtpserv.maker import ExtensionMaker as ExtensionMaker
 from smtpserv.maker import FilterMaker as FilterMaker
@@ -78,7 +88,8 @@ class Directory:
             raise StartError(f"cannot load {noun} {point.name!r} ({point.value}): {error}") from error
         if self.kind.maker.providedBy(found):
             return cast(Maker, found)
-        return cast(Maker, MAKERS[noun](point.name, first_line(found), "", f"{point.module}:{point.attr}"))
+        path = f"{point.module}:{point.attr}"
+        return cast(Maker, MAKERS[noun](point.name, first_line(found), arguments_of(found), path))
 
 
 def find_processors() -> Directory:

@@ -414,9 +414,23 @@ class EntryPointTests(ModuleTestCase):
     def test_class(self) -> None:
         """It may name a processor's class; the class's docstring is the help."""
         found = self.point(Configured)
-        self.assertEqual(found.maker("stranger").help, "A processor with arguments.")
+        maker = found.maker("stranger")
+        self.assertEqual(maker.help, "A processor with arguments.")
+        self.assertEqual(maker.arguments, "host=\nport=   [25]\npassword-file=")
         made = make_processor("stranger:mx.example", REACTOR, found)
         self.assertEqual(cast(Configured, made).configuration[0], "mx.example")
+
+    def test_instance(self) -> None:
+        """It may name a processor itself, which takes no arguments."""
+        found = self.point(RecordingProcessor())
+        self.assertEqual(found.maker("stranger").arguments, "")
+        self.assertIs(make_processor("stranger", REACTOR, found), self.module.found)
+
+    def test_any_number(self) -> None:
+        """Of a factory that takes any number of arguments, that is told."""
+        maker = self.point(lambda *hosts, **more: None).maker("stranger")
+        self.assertEqual(maker.arguments, "hosts ...\nmore=...")
+        self.assertEqual(self.point(int).maker("stranger").arguments, "")
 
     def test_extras(self) -> None:
         """What it needs besides, in brackets, is no part of the path."""
