@@ -248,10 +248,11 @@ class FailTests(TapTestCase):
         self.assertEqual(self.failed(error), "no processor is called 'debuging'; did you mean debugging?")
 
     def patch_reactor(self) -> None:
-        """The global reactor is one that only remembers."""
+        """The global reactor is one that only remembers, and the system is left alone."""
         names: dict[str, Any] = vars(twisted.internet)
         before = {name: names[name] for name in ("reactor",) if name in names}
         names["reactor"] = Reactor()
+        self.patch(tap, "make_room", int)
         self.addCleanup(names.update, before)
         self.addCleanup(names.pop, "reactor")
 
