@@ -399,6 +399,27 @@ class Offer(DialogueCase):
         self.say(HELLO, Reply(504, "No such parameter", "5.5.4"))
         self.assertEqual(self.heard(), [504, 421])
 
+    def test_pipelined_behind_a_refusal(self) -> None:
+        """What is out of order since the command before it was refused is no mistake; what comes later is."""
+        pipelined = MAIL + RCPT + b"DATA\r\n"
+        for refusal in (GONE, Reply(451, "Later")):
+            self.greet(max_errors=0)
+            self.say(HELLO + pipelined * 10 + b"NOOP\r\nDATA\r\n", None, *[refusal] * 10)
+            expected = [250, *[refusal.code, 503, 503] * 10, 250, 503, 421]
+            self.assertEqual(self.heard(), expected)
+
+    def test_lmtp_recipients_all_refused(self) -> None:
+        """Under LMTP that is so as well where every recipient was refused."""
+        self.greet(max_errors=0, lmtp=True)
+        self.say(b"LHLO x\r\n" + (MAIL + RCPT * 2 + b"DATA\r\nRSET\r\n") * 10, None, *[None, GONE, GONE] * 10)
+        self.assertEqual(self.heard(), [250, *[250, 550, 550, 503, 250] * 10])
+
+    def test_out_of_order_for_ever(self) -> None:
+        """Nobody goes on like that for ever."""
+        self.greet(max_errors=0, max_commands=50)
+        self.say(HELLO + MAIL + RCPT * 100, None, GONE)
+        self.assertEqual(self.heard(), [250, 550, *[503] * 49, 421])
+
     def test_many_errors_in_one_last_word(self) -> None:
         """QUIT is answered with 221 alone, however the count stands."""
         self.greet(max_commands=1)

@@ -13,19 +13,26 @@ _MISTAKES: Final = frozenset({500, 501, 502, 503, 504, 555})
 class Budget:
     """How much a client may ask of us without getting anywhere."""
 
-    __slots__ = ("_terms", "_errors", "_commands")
+    __slots__ = ("_terms", "_errors", "_commands", "_failed")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._errors = 0
         self._commands = 0
+        #: Whether the command before was refused.
+        self._failed = False
 
-    def spend(self, answer: Reply) -> Reply | None:
-        """Count a command that brought no message forward; the last reply, when it was one too many."""
-        if answer is reply.TOO_MANY_RECIPIENTS:
+    def spend(self, verb: str, answer: Reply) -> Reply | None:
+        """Count a command that brought no message forward; the last reply, when it was one too many.
+
+        A refused recipient does not count: how many there may be, a transaction limits. And what is out of
+        order behind a refusal is no mistake: who pipelines could not know (RFC 2920).
+        """
+        behind_refusal, self._failed = self._failed, answer.code >= 400
+        if answer is reply.TOO_MANY_RECIPIENTS or (verb == "RCPT" and self._failed):
             return None
         self._commands += 1
-        if answer.code in _MISTAKES:
+        if answer.code in _MISTAKES and not (behind_refusal and answer is reply.OUT_OF_ORDER):
             self._errors += 1
         if self._errors > self._terms.max_errors:
             return reply.TOO_MANY_ERRORS
@@ -34,3 +41,4 @@ class Budget:
     def earn(self) -> None:
         """A message was accepted."""
         self._commands = 0
+        self._failed = False

@@ -281,9 +281,8 @@ class ServerDialogue:
         self._output.append(answer.octets)
         self._tally[command.verb, answer.code] += 1
         now = self.state = state.next_state(self.state, command.verb, answer.code)
-        forward = _KEEP[type(command)](self, command) if answer.code < 400 else command.verb == "RCPT"
-        if not forward:
-            last = self._budget.spend(answer)
+        if answer.code >= 400 or not _KEEP[type(command)](self, command):
+            last = self._budget.spend(command.verb, answer)
             if last is not None and now is not state.CLOSED:
                 answer, now = last, state.CLOSED
                 self._output.append(last.octets)
