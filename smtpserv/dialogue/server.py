@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from smtpserv import reply
 from smtpserv.dialogue import state
+from smtpserv.dialogue.answers import ACCEPTANCES, OWN_ANSWERS
 from smtpserv.dialogue.budget import Budget
 from smtpserv.dialogue.command import (
     Auth,
@@ -34,26 +35,6 @@ from smtpserv.dialogue.transaction import Transaction
 from smtpserv.error import SMTPError
 from smtpserv.message import ReversePath
 from smtpserv.reply import Reply, Results
-
-#: What the dialogue answers by itself.
-_OWN_ANSWERS: Final = {
-    "NOOP": reply.OK,
-    "RSET": reply.OK,
-    "HELP": reply.HELP,
-    "VRFY": reply.CANNOT_VERIFY,
-    "EXPN": reply.NOT_IMPLEMENTED,
-    state.LOST: reply.BAD_CHUNK_SIZE,
-}
-
-#: How a command is answered when nobody has anything to say against it.
-_ACCEPTANCES: Final = {
-    "MAIL": reply.SENDER_OK,
-    "RCPT": reply.RECIPIENT_OK,
-    "DATA": reply.START_MAIL_INPUT,
-    "STARTTLS": reply.READY_FOR_TLS,
-    "AUTH": reply.AUTHENTICATED,
-    state.RESPONSE: reply.AUTHENTICATED,
-}
 
 _GREETING: Final = Plain(state.GREETING)
 _END_OF_DATA: Final = Plain(state.END_OF_DATA)
@@ -218,7 +199,7 @@ class ServerDialogue:
             self._owed = command
             return self._transaction.data() if command.verb == "DATA" else StartTLS()
         under_way = self._transaction is not _NO_TRANSACTION
-        self._answer(command, _OWN_ANSWERS.get(command.verb) or self._terms.closing)
+        self._answer(command, OWN_ANSWERS.get(command.verb) or self._terms.closing)
         return Reset() if under_way and self._transaction is _NO_TRANSACTION else None
 
     def _next_of_content(self, command: Command, transaction: Transaction) -> Event | None:
@@ -269,7 +250,7 @@ class ServerDialogue:
                 self.state, self.last_words = state.CLOSED, each
 
     def _acceptance(self, command: Command) -> Reply:
-        usual = _ACCEPTANCES.get(command.verb)
+        usual = ACCEPTANCES.get(command.verb)
         if usual is not None:
             return usual
         if type(command) is Hello:
@@ -328,7 +309,7 @@ class ServerDialogue:
         elif command.verb == "STARTTLS":
             self._input.take()
             self._manners.withdraw()
-        return command.verb not in _OWN_ANSWERS
+        return command.verb not in OWN_ANSWERS
 
 
 #: What is answered by a greeting.
