@@ -174,6 +174,8 @@ def load(path: str) -> Any:
     module_name, _, name = path.partition(":")
     try:
         return attrgetter(name)(importlib.import_module(module_name))
+    except SystemExit:
+        raise StartError(f"cannot load {path}: it ends the program") from None
     except Exception as error:
         raise StartError(f"cannot load {path}: {error}") from error
 

@@ -104,7 +104,7 @@ def _guarded(connection: tcp.Connection, call: Callable[[tcp.Connection], None])
     """One that fails is cut, and does not hold up the others."""
     try:
         call(connection)
-    except Exception as error:
+    except BaseException as error:  # the reactor would cut all of them
         _log.failure("A connection failed, and is cut")
         with suppress(Exception):
             connection.connectionLost(Failure(error))

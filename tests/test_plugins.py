@@ -300,12 +300,16 @@ class DottedPathTests(ModuleTestCase):
             def find_spec(self, name: str, *_: object) -> Any:
                 if name == "stranger.broken":
                     raise SyntaxError("invalid syntax")
+                if name == "stranger.script":
+                    sys.exit(0)
 
         finder = Breaks()
         sys.meta_path.insert(0, cast(Any, finder))
         self.addCleanup(sys.meta_path.remove, cast(Any, finder))
         sys.modules["stranger"].__path__ = []
         self.assertIn("cannot load stranger.broken:Name", self.refused("stranger.broken:Name"))
+        message = self.refused("stranger.script:Name")
+        self.assertIn("cannot load stranger.script:Name: it ends the program", message)
 
 
 class InterfaceTests(ModuleTestCase):

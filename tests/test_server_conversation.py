@@ -1,5 +1,6 @@
 """Sessions in memory: what processors may answer, the order of replies, and what a disconnect undoes."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -167,6 +168,15 @@ class OutcomeTests(SynchronousTestCase):
         for error in (ValueError("x"), KeyError(), RuntimeError("550 no"), OSError(2, "No such file")):
             self.assertEqual(end_of_data_each_way(error), each_way("451 4.3.0"))
             self.assertEqual(len(self.flushLoggedErrors(type(error))), 5)
+
+    def test_exit_is_451(self) -> None:
+        """A processor that would end the program does not: its client may try again."""
+
+        def leave(message: object) -> object:
+            sys.exit(3)
+
+        self.assertEqual(codes(_send(memory_session(Processor(leave)))), ["451 4.3.0"])
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
 
     def test_out_of_room_is_452(self) -> None:
         """A full disk, table of files or memory is said to be that."""

@@ -72,7 +72,7 @@ class Inquiry:
             answer = call(*facts)
         except SMTPError as error:
             answer = error.reply
-        except Exception:
+        except BaseException:  # also what would end the program: it is no processor's to end
             answer = reply_to(Failure(), self._name)
         if answer is None or not hasattr(answer, "__await__"):
             then(answer)
