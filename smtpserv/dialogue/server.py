@@ -290,7 +290,7 @@ class ServerDialogue:
     def _keep_bdat(self, command: Bdat) -> bool:
         if command.last:
             self._budget.earn()
-        return True
+        return command.last or command.size > 0
 
     def _keep_override(self, command: Override) -> bool:
         if command.verb == "XCLIENT":
