@@ -169,6 +169,25 @@ class OutcomeTests(SynchronousTestCase):
             self.assertEqual(end_of_data_each_way(error), each_way("451 4.3.0"))
             self.assertEqual(len(self.flushLoggedErrors(type(error))), 5)
 
+    def test_shared_answer(self) -> None:
+        """A Deferred that is the answer to several messages, as none should be, is so to each of them."""
+        for outcome, heard in (
+            (None, "250 2.6.0"),
+            (Reply(550, "No", "5.7.1"), "550 5.7.1"),
+            (ValueError(), "451 4.3.0"),
+            (Defer("Later"), "451 4.7.1"),
+        ):
+            shared: Deferred[Any] = Deferred()
+            sessions = [memory_session(Processor(lambda _, shared=shared: shared)) for _ in range(3)]
+            for session in sessions:
+                self.assertEqual(_send(session), b"")
+            if isinstance(outcome, Exception):
+                shared.errback(outcome)
+            else:
+                shared.callback(outcome)
+            self.assertEqual([codes(session.hear()) for session in sessions], [[heard]] * 3)
+            self.flushLoggedErrors(ValueError)
+
     def test_exit_is_451(self) -> None:
         """A processor that would end the program does not: its client may try again."""
 

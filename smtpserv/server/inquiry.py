@@ -104,15 +104,17 @@ class Inquiry:
         question.later = True
         self.is_open = self._question is not None
 
-    def _settle(self, answer: Any, question: _Question) -> None:
+    def _settle(self, answer: Any, question: _Question) -> Any:
+        """Use the answer, and leave it where it is: the Deferred may be others' answer as well."""
         if self._question is not question:
             self._unwanted(answer)
-            return
-        self._close()
-        if question.later:
-            self._use(answer, question)
         else:
-            question.then(answer)
+            self._close()
+            if question.later:
+                self._use(answer, question)
+            else:
+                question.then(answer)
+        return answer
 
     def _close(self) -> _Question | None:
         question, self._question = self._question, None
