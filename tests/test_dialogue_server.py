@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpserv import reply
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Hello, Mail, Rcpt
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event
+from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, Pause
 from smtpserv.dialogue.extension import Extension
 from smtpserv.dialogue.replies import whole_replies
 from smtpserv.dialogue.server import ServerDialogue
@@ -446,6 +446,14 @@ class Offer(DialogueCase):
         self.say(HELLO + MAIL + RCPT * 2500 + b"NOOP\r\n", None, None, *[GONE] * 100)
         heard = self.heard()
         self.assertEqual((heard.count(550), heard.count(452), heard[-1]), (100, 2400, 250))
+
+    def test_others_may_have_their_turn(self) -> None:
+        """Of lines that it answers by itself it answers some, and then says that there may be more."""
+        self.greet(max_recipients=100)
+        events = self.say(HELLO + MAIL + RCPT * 1100 + b"NOOP\r\n" * 10)
+        self.assertEqual(events[102:], [Pause()] * 5)
+        self.assertEqual(self.heard(), [250] * 102 + [452] * 1000 + [250] * 10)
+        self.assertIsNone(self.dialogue.owed)
 
     def test_accepted_recipients_do_not_count(self) -> None:
         """A mailing to many is one message."""

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv.dialogue.terms import Terms
 from smtpserv.error import Defer, Reject
 from smtpserv.reply import Reply, Results
 from smtpserv.server.limits import Limits
@@ -550,6 +551,19 @@ class FairnessTests(SynchronousTestCase):
         session.clock.advance(0)
         self.assertEqual(len(processor.messages), 300)
         self.assertEqual(codes(session.hear()), DONE * 300)
+
+    def test_refusals_in_turns(self) -> None:
+        """So does one whose lines are refused without anybody being asked, whatever it says between them."""
+        session = memory_session(RecordingProcessor(), terms=Terms(max_recipients=1))
+        session.say(HELLO + ENVELOPE)
+        rcpt = b"RCPT TO:<b@b.example>\r\n"
+        for flood in (rcpt * 3000, (rcpt * 150 + b"RSET\r\n" + ENVELOPE) * 20):
+            lines = flood.count(b"\n")
+            session.protocol.dataReceived(flood)
+            self.assertTrue(0 < session.hear().count(b"\n") < 1000)
+            heard = session.heard.count(b"\n")
+            session.clock.advance(0)
+            self.assertEqual(session.hear().count(b"\n"), lines - heard)
 
     def test_disconnect_between_turns(self) -> None:
         """A client that vanishes between two turns is gone."""

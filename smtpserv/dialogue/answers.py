@@ -26,3 +26,6 @@ ACCEPTANCES: Final[Mapping[str, Reply]] = {
     "AUTH": reply.AUTHENTICATED,
     state.RESPONSE: reply.AUTHENTICATED,
 }
+
+#: Answers of the dialogue's own after which its colleague is told: it may have others to hear.
+OWN_ANSWERS_AT_ONCE: Final = 200

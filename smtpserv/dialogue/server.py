@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from smtpserv import reply
 from smtpserv.dialogue import state
-from smtpserv.dialogue.answers import ACCEPTANCES, OWN_ANSWERS
+from smtpserv.dialogue.answers import ACCEPTANCES, OWN_ANSWERS, OWN_ANSWERS_AT_ONCE
 from smtpserv.dialogue.budget import Budget
 from smtpserv.dialogue.command import (
     Auth,
@@ -26,7 +26,7 @@ from smtpserv.dialogue.command import (
     parse_command,
     parse_response,
 )
-from smtpserv.dialogue.event import EndOfData, Event, Reset, StartTLS
+from smtpserv.dialogue.event import EndOfData, Event, Pause, Reset, StartTLS
 from smtpserv.dialogue.extension import Standing
 from smtpserv.dialogue.framing import LineReader
 from smtpserv.dialogue.manners import Manners
@@ -63,6 +63,7 @@ class ServerDialogue:
         "_reading",
         "_budget",
         "_tally",
+        "_own_answers",
     )
 
     def __init__(self, terms: Terms, tally: defaultdict[tuple[str, int], int] | None = None) -> None:
@@ -78,6 +79,7 @@ class ServerDialogue:
         #: The command whose content is being read, and where it goes.
         self._reading: tuple[Command, Transaction] | None = None
         self._budget = Budget(terms)
+        self._own_answers = 0
         # An empty one is false, and counts all the same.
         self._tally = defaultdict(int) if tally is None else tally
 
@@ -130,9 +132,12 @@ class ServerDialogue:
                     event = self._perform(line)
                 except SMTPError as error:
                     self._fail(error.reply)
-                    continue
+                    event = None
             if event is not None:
                 return event
+            self._own_answers += 1
+            if self._own_answers % OWN_ANSWERS_AT_ONCE == 0:
+                return Pause()
         return None
 
     def send(self, answer: Reply | Results | None = None) -> None:

@@ -7,7 +7,16 @@ from twisted.internet.task import deferLater
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Auth, Foreign, Hello, Mail, Override, Rcpt, Response
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, Reset, StartTLS
+from smtpserv.dialogue.event import (
+    Content,
+    ContentRefused,
+    Data,
+    EndOfData,
+    Event,
+    Pause,
+    Reset,
+    StartTLS,
+)
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.message import Session, TLSFacts
 from smtpserv.reply import Reply
@@ -144,12 +153,14 @@ class Conversation:
             event = dialogue.next_event()
             if event is None:
                 return None
+            events += 1
             reaction = _OF_MESSAGES.get(type(event))
             if reaction is not None:
                 reaction(receiver, event)
+            elif type(event) is Pause:
+                events = _EVENTS_A_TURN
             else:
                 _OF_THE_CLIENT[type(event)](client, event)
-            events += 1
             if events >= _EVENTS_A_TURN and not inquiry.is_open:
                 inquiry.ask(_go_on, deferLater, self._house.clock, 0)
         return None
