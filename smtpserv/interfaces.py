@@ -4,7 +4,7 @@ What answers a client may return its answer, or a Deferred or awaitable of it (`
 :class:`smtpserv.error.Reject` or :class:`smtpserv.error.Defer`. Any other exception is answered with
 451 4.3.0, or 452 4.3.1 when disk, memory or descriptors ran out; its text goes to the log and never to the
 peer. All are called in the reactor's thread and must not block it: what may goes to
-``twisted.internet.threads``.
+``twisted.internet.threads``. A Deferred is the answer to one call, and is never given for another.
 
 An ``async def`` awaits Deferreds. What is asyncio's it awaits as
 ``Deferred.fromFuture(asyncio.ensure_future(x))``, under twistd's ``--reactor=asyncio``. The docstrings here

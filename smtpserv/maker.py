@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.plugin import IPlugin
@@ -173,7 +174,9 @@ def load(path: str) -> Any:
     """
     module_name, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        return attrgetter(name)(importlib.import_module(module_name))
+    except SystemExit:
+        raise StartError(f"cannot load {path}: it ends the program") from None
     except Exception as error:
         raise StartError(f"cannot load {path}: {error}") from error
 
@@ -181,6 +184,24 @@ def load(path: str) -> Any:
 def first_line(found: object) -> str:
     """What an object says of itself, in a line."""
     return (inspect.getdoc(found) or "").partition("\n")[0]
+
+
+def arguments_of(found: object) -> str:
+    """The arguments that a factory takes, one a line; none of what is no factory, or hides them."""
+    try:
+        parameters = list(inspect.signature(found).parameters.values()) if callable(found) else []
+    except ValueError:
+        parameters = []
+    return "\n".join(map(_argument, parameters))
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    name, default = parameter.name.replace("_", "-"), parameter.default
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return f"{name} ..."
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return f"{name}=..."
+    return f"{name}=" if default is parameter.empty or default in ("", None) else f"{name}=   [{default}]"
 
 
 #: The maker of what only a path names, by noun.

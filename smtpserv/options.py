@@ -97,8 +97,12 @@ class Options(UsageOptions):
         for each in REPEATED:
             self[each.name] = []
 
+    def getSynopsis(self) -> str:
+        """How ``--help`` begins."""
+        return _SYNOPSIS
+
     def getUsage(self, width: int | None = None) -> str:
-        """What ``--help`` prints: the options in the order of a session, each on a line."""
+        """What ``--help`` goes on with: the options in the order of a session, each on a line."""
         rows = [
             *((_flag(each), each.help) for each in REPEATED[:2]),
             *((_flag(each), f"{each.help}{each.default and f' [{each.default}]'}") for each in SETTINGS),
@@ -111,7 +115,7 @@ class Options(UsageOptions):
             ("    --help", "this"),
         ]
         column = max(len(flag) for flag, _ in rows) + 2
-        return "\n".join([_SYNOPSIS, *(f"  {flag:{column}}{text}" for flag, text in rows), ""])
+        return "".join(f"  {flag:{column}}{text}\n" for flag, text in rows)
 
     def opt_version(self) -> NoReturn:
         """show the version"""
@@ -133,7 +137,7 @@ class Options(UsageOptions):
     def postOptions(self) -> None:
         """Fill in what the command line left open, from the file and the defaults, and read every value."""
         path = self["config"]
-        config = dict(read_config(path)) if path else {}
+        config = {} if path is None else dict(read_config(path))
         for repeated in REPEATED:
             in_file = _texts(path, repeated.name, config)
             self[repeated.name] = self[repeated.name] or in_file
@@ -178,11 +182,12 @@ def _add_repeated(row: Repeated) -> None:
 def _add_help(one: str, many: str, find: Callable[[], Directory]) -> None:
     def every(self: Options) -> NoReturn:
         directory = find()
+        column = max([14, *map(len, directory)]) + 2
         for name in directory:
             try:
-                print(f"{name:16}{directory.maker(name).help}")
+                print(f"{name:{column}}{directory.maker(name).help}")
             except StartError as error:
-                print(f"{name:16}({error})")
+                print(f"{name:{column}}({error})")
         raise SystemExit(0)
 
     def single(self: Options, name: str) -> NoReturn:

@@ -14,11 +14,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.plugin import getPlugins
 from zope.interface.exceptions import Invalid
+from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
 from smtpserv.arguments import parse_arguments, split_description
 from smtpserv.error import StartError
-from smtpserv.maker import EXTENSIONS, FILTERS, MAKERS, POLICIES, PROCESSORS, Kind, Maker, first_line
+from smtpserv.maker import (
+    EXTENSIONS,
+    FILTERS,
+    MAKERS,
+    POLICIES,
+    PROCESSORS,
+    Kind,
+    Maker,
+    arguments_of,
+    first_line,
+)
 from smtpserv.maker import GROUP as GROUP
 from smtpserv.maker import ExtensionMaker as ExtensionMaker
 from smtpserv.maker import FilterMaker as FilterMaker
@@ -38,7 +49,10 @@ class Directory:
         self.kind: Final = kind
         self._makers: Final[dict[str, Callable[[], Maker]]] = {}
         for maker in plugins:
-            self._add(maker.name, lambda maker=maker: maker)  # type: ignore[misc]
+            name: str | None = getattr(maker, "name", None)
+            if name is None:
+                raise StartError(f"a plug-in for --{kind.noun} has no name: {maker!r}")
+            self._add(name, lambda maker=maker: maker)  # type: ignore[misc]
         for point in points:
             self._add(point.name, lambda point=point: self._from_entry_point(point))  # type: ignore[misc]
 
@@ -56,10 +70,12 @@ class Directory:
     def maker(self, name: str) -> Maker:
         """The maker of that name.
 
-        :raises StartError: when there is none, with the nearest names.
+        :raises StartError: when there is none, with the nearest names; and when it is no maker.
         """
         if name in self._makers:
-            return self._makers[name]()
+            maker = self._makers[name]()
+            _verify(self.kind.maker, maker, f"{self.kind.noun} {name!r}")
+            return maker
         near = difflib.get_close_matches(name, self._makers, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(self)}"
         raise StartError(f"no {self.kind.noun} is called {name!r}; {hint}")
@@ -72,7 +88,8 @@ class Directory:
             raise StartError(f"cannot load {noun} {point.name!r} ({point.value}): {error}") from error
         if self.kind.maker.providedBy(found):
             return cast(Maker, found)
-        return cast(Maker, MAKERS[noun](point.name, first_line(found), "", point.value))
+        path = f"{point.module}:{point.attr}"
+        return cast(Maker, MAKERS[noun](point.name, first_line(found), arguments_of(found), path))
 
 
 def find_processors() -> Directory:
@@ -169,12 +186,20 @@ def _check(kind: Kind, made: object, name: str) -> None:
         wanted = " or ".join(each.__name__ for each in kind.required)
         raise StartError(f"--{kind.noun}={name} is no {wanted}: Does not declaratively implement any")
     for interface in kind.required + kind.optional:
-        try:
-            if interface.providedBy(made):
-                verifyObject(interface, made)
-        except Invalid as error:
-            reasons = "; ".join(_told(each) for each in getattr(error, "exceptions", [error]))
-            raise StartError(f"--{kind.noun}={name} is no {interface.__name__}: {reasons}") from error
+        if interface.providedBy(made):
+            _verify(interface, made, f"--{kind.noun}={name}")
+
+
+def _verify(interface: InterfaceClass, found: object, what: str) -> None:
+    """See that an object keeps the word it gave.
+
+    :raises StartError: with what is missing.
+    """
+    try:
+        verifyObject(interface, found)
+    except Invalid as error:
+        reasons = "; ".join(_told(each) for each in getattr(error, "exceptions", [error]))
+        raise StartError(f"{what} is no {interface.__name__}: {reasons}") from error
 
 
 def _told(error: Invalid) -> str:

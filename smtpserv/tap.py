@@ -50,6 +50,7 @@ from smtpserv.policy.access import RelayAccess
 from smtpserv.policy.authentication import Authentication
 from smtpserv.policy.certificate import CertificateChecker
 from smtpserv.policy.checkers import make_checker
+from smtpserv.server.descriptors import make_room
 from smtpserv.server.endpoint import Entrance
 from smtpserv.server.factory import Sessions, SMTPServerFactory
 from smtpserv.server.house import Foreigner, House
@@ -114,6 +115,7 @@ def makeService(options: Options) -> MailService:
     # A processor that lies in the folder where the operator stands is found, but hides no installed module.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    options["max-connections"] = make_room(options["max-connections"])
     try:
         return make_service(reactor, options)
     except StartError as error:

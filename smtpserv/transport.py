@@ -6,7 +6,7 @@ replies go straight to their socket.
 """
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
@@ -72,28 +72,26 @@ class Readers:
 
         A client answers a reply faster than a reactor comes round, so look again before it does.
         """
-        connections, poll = self._connections, self._epoll.poll
         enough = self._seconds() + ENOUGH
-        while ready := poll(0, AT_ONCE):
+        while ready := self._epoll.poll(0, AT_ONCE):
             closing = self.closing = []
-            for descriptor, _ in ready:
-                connection = connections.get(descriptor)
-                if connection is not None:  # else one that was read before it ended this one
-                    try:
-                        lost = connection.doRead()
-                        if lost is not None:
-                            self._lost(connection, lost)
-                    except Exception as error:
-                        _cut(connection, error)
+            self._read(ready)
             self.closing = None
-            for connection in closing:
-                if not connection.disconnected:
-                    try:
-                        connection.connectionLost(_DONE)
-                    except Exception as error:
-                        _cut(connection, error)
+            _close(closing)
             if self._seconds() >= enough:
                 break
+
+    def _read(self, ready: Iterable[tuple[int, int]]) -> None:
+        for descriptor, _ in ready:
+            connection = self._connections.get(descriptor)
+            if connection is None:  # one that was read before it ended this one
+                continue
+            try:
+                lost = connection.doRead()
+                if lost is not None:
+                    self._lost(connection, lost)
+            except BaseException as error:  # the reactor would cut all of them
+                _cut(connection, error)
 
     def _lost(self, connection: tcp.Connection, reason: Exception) -> None:
         """As a reactor does: the peer has closed its half, or is gone."""
@@ -115,7 +113,16 @@ class Readers:
         return "smtpserv"
 
 
-def _cut(connection: tcp.Connection, error: Exception) -> None:
+def _close(connections: Iterable[tcp.Connection]) -> None:
+    for connection in connections:
+        if not connection.disconnected:
+            try:
+                connection.connectionLost(_DONE)
+            except BaseException as error:
+                _cut(connection, error)
+
+
+def _cut(connection: tcp.Connection, error: BaseException) -> None:
     """One that fails does not hold up the others."""
     _log.failure("A connection failed, and is cut", Failure(error))
     with suppress(Exception):

@@ -53,6 +53,14 @@ class ChunkTests(SynchronousTestCase):
         spoken = chunk(TRAP) + chunk(TRAP) + chunk(TRAP, last=True) + b"NOOP\r\n"
         self.check(spoken, ["554 5.6.0"] * 3 + ["250 2.0.0"], ["begin"], answers={"begin": always(REFUSED)})
 
+    def test_nothing_for_ever(self) -> None:
+        """Chunks of nothing bring no message forward: who sends no others is shown out."""
+        session, heard = sent(Sink(), chunk(b"") * 20, terms=Terms(max_commands=10))
+        self.assertEqual(heard, ["250 2.0.0"] * 10 + ["421 4.7.0"])
+        self.assertTrue(session.ended)
+        _, heard = sent(Sink(), chunk(b"x") * 20 + chunk(b"", last=True), terms=Terms(max_commands=10))
+        self.assertEqual(heard, ["250 2.0.0"] * 20 + ["250 2.6.0"])
+
     def test_refused_by_write(self) -> None:
         """A sink that wants no more hears no more, and its refusal is the last answer."""
         spoken = chunk(TRAP) + chunk(TRAP, last=True) + b"NOOP\r\n"

@@ -229,6 +229,11 @@ class Parameters(SynchronousTestCase):
         for tail in (b"a a", b"a=1 A=1", b"a A=2", b"b a=1 c a=1"):
             self.assertRaises(SMTPError, parse_parameters, tail)
 
+    def test_unprintable(self) -> None:
+        """So is a value that holds what a line, a log or a terminal might take for a command of its own."""
+        for character in "\u0085\u009b\u00ad\u2028\u202e\u2066\ufeff":
+            self.assertRaises(SMTPError, parse_parameters, f"orcpt=utf-8;a{character}b".encode())
+
     @examples(60)
     @given(
         st.dictionaries(

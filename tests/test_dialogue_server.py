@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpserv import reply
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Hello, Mail, Rcpt
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event
+from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, Pause
 from smtpserv.dialogue.extension import Extension
 from smtpserv.dialogue.replies import whole_replies
 from smtpserv.dialogue.server import ServerDialogue
@@ -408,6 +408,27 @@ class Offer(DialogueCase):
         self.say(HELLO, Reply(504, "No such parameter", "5.5.4"))
         self.assertEqual(self.heard(), [504, 421])
 
+    def test_pipelined_behind_refusals_of_all_kinds(self) -> None:
+        """What is out of order since the command before it was refused is no mistake; what comes later is."""
+        pipelined = MAIL + RCPT + b"DATA\r\n"
+        for refusal in (GONE, Reply(451, "Later")):
+            self.greet(max_errors=0)
+            self.say(HELLO + pipelined * 10 + b"NOOP\r\nDATA\r\n", None, *[refusal] * 10)
+            expected = [250, *[refusal.code, 503, 503] * 10, 250, 503, 421]
+            self.assertEqual(self.heard(), expected)
+
+    def test_lmtp_recipients_all_refused(self) -> None:
+        """Under LMTP that is so as well where every recipient was refused."""
+        self.greet(max_errors=0, lmtp=True)
+        self.say(b"LHLO x\r\n" + (MAIL + RCPT * 2 + b"DATA\r\nRSET\r\n") * 10, None, *[None, GONE, GONE] * 10)
+        self.assertEqual(self.heard(), [250, *[250, 550, 550, 503, 250] * 10])
+
+    def test_out_of_order_for_ever(self) -> None:
+        """Nobody goes on like that for ever."""
+        self.greet(max_errors=0, max_commands=50)
+        self.say(HELLO + MAIL + RCPT * 100, None, GONE)
+        self.assertEqual(self.heard(), [250, 550, *[503] * 49, 421])
+
     def test_many_errors_in_one_last_word(self) -> None:
         """QUIT is answered with 221 alone, however the count stands."""
         self.greet(max_commands=1)
@@ -434,6 +455,14 @@ class Offer(DialogueCase):
         self.say(HELLO + MAIL + RCPT * 2500 + b"NOOP\r\n", None, None, *[GONE] * 100)
         heard = self.heard()
         self.assertEqual((heard.count(550), heard.count(452), heard[-1]), (100, 2400, 250))
+
+    def test_others_may_have_their_turn(self) -> None:
+        """Of lines that it answers by itself it answers some, and then says that there may be more."""
+        self.greet(max_recipients=100)
+        events = self.say(HELLO + MAIL + RCPT * 1100 + b"NOOP\r\n" * 10)
+        self.assertEqual(events[102:], [Pause()] * 5)
+        self.assertEqual(self.heard(), [250] * 102 + [452] * 1000 + [250] * 10)
+        self.assertIsNone(self.dialogue.owed)
 
     def test_accepted_recipients_do_not_count(self) -> None:
         """A mailing to many is one message."""

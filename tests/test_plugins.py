@@ -103,18 +103,9 @@ class ArgumentTests(SynchronousTestCase):
         self.assertEqual(parsed(":".join(quoted)), Arguments(tuple(positional), named))
 
 
-class Maker:
-    """A maker, as far as a directory looks at it."""
-
-    help = arguments = ""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
 def directory(*names: str, points: tuple[EntryPoint, ...] = ()) -> Directory:
     """One of makers that make nothing."""
-    return Directory([cast(IMessageProcessorMaker, Maker(name)) for name in names], points)
+    return Directory([ProcessorMaker(name, "", "", "nosuch.module:Name") for name in names], points)
 
 
 class DirectoryTests(SynchronousTestCase):
@@ -146,6 +137,33 @@ class DirectoryTests(SynchronousTestCase):
         for plugin, points in ((["one", "one"], ()), (["one"], (point,)), ([], (point, point))):
             error = self.assertRaises(StartError, directory, *plugin, points=points)
             self.assertEqual(str(error), "two processors are called 'one'")
+
+    def test_no_name(self) -> None:
+        """A plug-in without a name is refused in a line: nobody could ask for it."""
+
+        @stranger(IMessageProcessorMaker)
+        class Nameless:
+            pass
+
+        error = self.assertRaises(StartError, Directory, [cast(Any, Nameless())], [])
+        self.assertRegex(str(error), r"^a plug-in for --processor has no name: <.*Nameless object.*>$")
+
+    def test_missing(self) -> None:
+        """One that lacks something else is refused when it is wanted, and told what."""
+
+        @stranger(IMessageProcessorMaker)
+        class Helpless:
+            name = "helpless"
+            arguments = ""
+
+            def make_processor(self, reactor: object, positional: object, named: object) -> None:
+                """Make nothing."""
+
+        found = Directory([cast(Any, Helpless())], [])
+        self.assertEqual(list(found), ["helpless"])
+        message = str(self.assertRaises(StartError, found.maker, "helpless"))
+        self.assertTrue(message.startswith("processor 'helpless' is no IMessageProcessorMaker: "), message)
+        self.assertIn(".help attribute was not provided", message)
 
 
 class ModuleTestCase(SynchronousTestCase):
@@ -214,6 +232,18 @@ class DottedPathTests(ModuleTestCase):
         made = self.make(r"stranger.processors:make:2001\:db8\:\:1:port=2525")
         self.assertEqual(made.configuration[:2], ("2001:db8::1", "2525"))
 
+    def test_name_within_a_name(self) -> None:
+        """What a module has may have it in turn: a class method that makes it, for one."""
+
+        class Family:
+            make = Configured
+
+        self.module.Family = Family
+        made = self.make("stranger.processors:Family.make:mx.example")
+        self.assertEqual(made.configuration[0], "mx.example")
+        absent = "stranger.processors:Family.x"
+        self.assertIn(f"cannot load {absent}", self.refused(absent))
+
     def test_module_without_a_dot(self) -> None:
         """A module need not be in a package."""
         self.assertIsInstance(self.make("stranger:Recorder"), RecordingProcessor)
@@ -270,12 +300,16 @@ class DottedPathTests(ModuleTestCase):
             def find_spec(self, name: str, *_: object) -> Any:
                 if name == "stranger.broken":
                     raise SyntaxError("invalid syntax")
+                if name == "stranger.script":
+                    sys.exit(0)
 
         finder = Breaks()
         sys.meta_path.insert(0, cast(Any, finder))
         self.addCleanup(sys.meta_path.remove, cast(Any, finder))
         sys.modules["stranger"].__path__ = []
         self.assertIn("cannot load stranger.broken:Name", self.refused("stranger.broken:Name"))
+        message = self.refused("stranger.script:Name")
+        self.assertIn("cannot load stranger.script:Name: it ends the program", message)
 
 
 class InterfaceTests(ModuleTestCase):
@@ -384,8 +418,30 @@ class EntryPointTests(ModuleTestCase):
     def test_class(self) -> None:
         """It may name a processor's class; the class's docstring is the help."""
         found = self.point(Configured)
-        self.assertEqual(found.maker("stranger").help, "A processor with arguments.")
+        maker = found.maker("stranger")
+        self.assertEqual(maker.help, "A processor with arguments.")
+        self.assertEqual(maker.arguments, "host=\nport=   [25]\npassword-file=")
         made = make_processor("stranger:mx.example", REACTOR, found)
+        self.assertEqual(cast(Configured, made).configuration[0], "mx.example")
+
+    def test_instance(self) -> None:
+        """It may name a processor itself, which takes no arguments."""
+        found = self.point(RecordingProcessor())
+        self.assertEqual(found.maker("stranger").arguments, "")
+        self.assertIs(make_processor("stranger", REACTOR, found), self.module.found)
+
+    def test_any_number(self) -> None:
+        """Of a factory that takes any number of arguments, that is told."""
+        maker = self.point(lambda *hosts, **more: None).maker("stranger")
+        self.assertEqual(maker.arguments, "hosts ...\nmore=...")
+        self.assertEqual(self.point(int).maker("stranger").arguments, "")
+
+    def test_extras(self) -> None:
+        """What it needs besides, in brackets, is no part of the path."""
+        self.point(Configured)
+        point = FakePoint("stranger", "stranger.processors:found [more]", plugins.GROUP)
+        LOADED[point.value] = Configured
+        made = make_processor("stranger:mx.example", REACTOR, Directory([], [point]))
         self.assertEqual(cast(Configured, made).configuration[0], "mx.example")
 
     def test_broken(self) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -302,3 +303,10 @@ class MakeTests(SynchronousTestCase):
         """Any other is refused in a line that names it."""
         error = self.assertRaises(StartError, debugging.make_debugging, REACTOR, "xml")
         self.assertEqual(str(error), "format='xml' is neither text nor json")
+
+    def test_no_stdout(self) -> None:
+        """Without a stdout it has nowhere to print, and says so."""
+        self.patch(sys, "__stdout__", None)
+        self.patch(sys, "stdout", None)
+        error = self.assertRaises(StartError, debugging.make_debugging, REACTOR)
+        self.assertEqual(str(error), "stdout is closed")

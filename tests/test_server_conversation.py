@@ -1,11 +1,13 @@
 """Sessions in memory: what processors may answer, the order of replies, and what a disconnect undoes."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv.dialogue.terms import Terms
 from smtpserv.error import Defer, Reject
 from smtpserv.reply import Reply, Results
 from smtpserv.server.limits import Limits
@@ -167,6 +169,34 @@ class OutcomeTests(SynchronousTestCase):
         for error in (ValueError("x"), KeyError(), RuntimeError("550 no"), OSError(2, "No such file")):
             self.assertEqual(end_of_data_each_way(error), each_way("451 4.3.0"))
             self.assertEqual(len(self.flushLoggedErrors(type(error))), 5)
+
+    def test_shared_answer(self) -> None:
+        """A Deferred that is the answer to several messages, as none should be, is so to each of them."""
+        for outcome, heard in (
+            (None, "250 2.6.0"),
+            (Reply(550, "No", "5.7.1"), "550 5.7.1"),
+            (ValueError(), "451 4.3.0"),
+            (Defer("Later"), "451 4.7.1"),
+        ):
+            shared: Deferred[Any] = Deferred()
+            sessions = [memory_session(Processor(lambda _, shared=shared: shared)) for _ in range(3)]
+            for session in sessions:
+                self.assertEqual(_send(session), b"")
+            if isinstance(outcome, Exception):
+                shared.errback(outcome)
+            else:
+                shared.callback(outcome)
+            self.assertEqual([codes(session.hear()) for session in sessions], [[heard]] * 3)
+            self.flushLoggedErrors(ValueError)
+
+    def test_exit_is_451(self) -> None:
+        """A processor that would end the program does not: its client may try again."""
+
+        def leave(message: object) -> object:
+            sys.exit(3)
+
+        self.assertEqual(codes(_send(memory_session(Processor(leave)))), ["451 4.3.0"])
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
 
     def test_out_of_room_is_452(self) -> None:
         """A full disk, table of files or memory is said to be that."""
@@ -521,6 +551,19 @@ class FairnessTests(SynchronousTestCase):
         session.clock.advance(0)
         self.assertEqual(len(processor.messages), 300)
         self.assertEqual(codes(session.hear()), DONE * 300)
+
+    def test_refusals_in_turns(self) -> None:
+        """So does one whose lines are refused without anybody being asked, whatever it says between them."""
+        session = memory_session(RecordingProcessor(), terms=Terms(max_recipients=1))
+        session.say(HELLO + ENVELOPE)
+        rcpt = b"RCPT TO:<b@b.example>\r\n"
+        for flood in (rcpt * 3000, (rcpt * 150 + b"RSET\r\n" + ENVELOPE) * 20):
+            lines = flood.count(b"\n")
+            session.protocol.dataReceived(flood)
+            self.assertTrue(0 < session.hear().count(b"\n") < 1000)
+            heard = session.heard.count(b"\n")
+            session.clock.advance(0)
+            self.assertEqual(session.hear().count(b"\n"), lines - heard)
 
     def test_disconnect_between_turns(self) -> None:
         """A client that vanishes between two turns is gone."""

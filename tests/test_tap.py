@@ -22,6 +22,7 @@ from smtpserv.collecting import CollectingProcessor
 from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import StartError
 from smtpserv.interfaces import IMessageProcessor, IPages, IStreamingProcessor
+from smtpserv.plugins import find_filters
 from smtpserv.server.journal import GATHER
 from smtpserv.server.limits import Limits
 from smtpserv.settings import SETTINGS
@@ -132,6 +133,8 @@ class CommandLineTests(TapTestCase):
             self.assertIn(f"[{each.default}]" if each.default else each.name, flat)
         self.assertIn(f"[{DEFAULT_LISTEN}]", text.replace("\n", "").replace(" ", ""))
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
+        self.assertTrue(text.startswith("Usage: twistd [-n] smtpserv [options]\n"), text[:100])
+        self.assertEqual(text.count("Usage"), 1)
 
     def test_version(self) -> None:
         """``--version`` says the version, and that is all."""
@@ -146,6 +149,13 @@ class CommandLineTests(TapTestCase):
         names = [line.split()[0] for line in lines]
         self.assertTrue({"debugging", "discard"} <= set(names))
         self.assertTrue(all(len(line.split()) > 2 for line in lines))
+
+    def test_help_in_columns(self) -> None:
+        """Names stand apart from what is said of them, however long they are."""
+        self.assertRaises(SystemExit, self.parse, "--help-filters")
+        lines = self.stdout.getvalue().splitlines()
+        self.assertEqual([line.split("  ")[0] for line in lines], list(find_filters()))
+        self.assertEqual(len({len(line) - len(line.split(maxsplit=1)[1]) for line in lines}), 1)
 
     def test_help_processor(self) -> None:
         """``--help-processor=NAME`` shows its arguments, or that there are none."""
@@ -218,6 +228,7 @@ class ConfigTests(TapTestCase):
         message = self.failure("--config=/nosuch/x.toml")
         self.assertEqual(message, "--config: cannot read /nosuch/x.toml: No such file or directory")
         self.assertIn("--config: ", self.failure(config="x\n"))
+        self.assertEqual(self.failure("--config="), "--config: cannot read : No such file or directory")
 
 
 class FailTests(TapTestCase):
@@ -239,10 +250,11 @@ class FailTests(TapTestCase):
         self.assertEqual(self.failed(error), "no processor is called 'debuging'; did you mean debugging?")
 
     def patch_reactor(self) -> None:
-        """The global reactor is one that only remembers."""
+        """The global reactor is one that only remembers, and the system is left alone."""
         names: dict[str, Any] = vars(twisted.internet)
         before = {name: names[name] for name in ("reactor",) if name in names}
         names["reactor"] = Reactor()
+        self.patch(tap, "make_room", int)
         self.addCleanup(names.update, before)
         self.addCleanup(names.pop, "reactor")
 

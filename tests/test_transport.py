@@ -269,19 +269,20 @@ class ReadersTests(SynchronousTestCase):
         self.assertEqual(protocol.heard, [ConnectionLost])
 
     def test_failure(self) -> None:
-        """A protocol that raises loses its connection; the others are read all the same."""
+        """A protocol that raises loses its connection, whatever it is; the others are read all the same."""
+        for kind in (ZeroDivisionError, SystemExit):
 
-        def fail() -> None:
-            raise ZeroDivisionError
+            def fail(kind: type[BaseException] = kind) -> None:
+                raise kind
 
-        clients = [self.connect(answer) for answer in (None, fail, None)]
-        for client, _, _ in clients:
-            client.send(b"one")
-        self.readers.doRead()
-        self.assertEqual(
-            [protocol.heard for _, _, protocol in clients], [[b"one"], [b"one", ZeroDivisionError], [b"one"]]
-        )
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            clients = [self.connect(answer) for answer in (None, fail, None)]
+            for client, _, _ in clients:
+                client.send(b"one")
+            self.readers.doRead()
+            self.assertEqual(
+                [protocol.heard for _, _, protocol in clients], [[b"one"], [b"one", kind], [b"one"]]
+            )
+            self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
 
     def test_ended_by_another(self) -> None:
         """One that another ended in the same turn is not read any more."""

@@ -19,18 +19,22 @@ class Budget:
         self._terms = terms
         self._errors = 0
         self._commands = 0
-        #: Whether the last command was refused for what it said: what was pipelined behind it comes out of
-        #: order then (RFC 2920).
+        #: Whether the last command was refused for what it said.
         self._refused = False
 
-    def spend(self, answer: Reply) -> Reply | None:
-        """Count a command that brought no message forward; the last reply, when it was one too many."""
-        if answer is reply.TOO_MANY_RECIPIENTS:
+    def spend(self, verb: str, answer: Reply) -> Reply | None:
+        """Count a command that brought no message forward; the last reply, when it was one too many.
+
+        A refused recipient does not count: how many there may be, a transaction limits. And what is out of
+        order behind a refusal is no mistake: who pipelines could not know (RFC 2920).
+        """
+        is_mistake = answer.code in _MISTAKES
+        if not (self._refused and answer is reply.OUT_OF_ORDER):
+            self._errors += is_mistake
+            self._refused = answer.code >= 400 and not is_mistake
+        if answer is reply.TOO_MANY_RECIPIENTS or (verb == "RCPT" and answer.code >= 400):
             return None
         self._commands += 1
-        if not (self._refused and answer is reply.OUT_OF_ORDER):
-            self._errors += answer.code in _MISTAKES
-            self._refused = answer.code >= 400 and answer.code not in _MISTAKES
         if self._errors > self._terms.max_errors:
             return reply.TOO_MANY_ERRORS
         return reply.TOO_MANY_COMMANDS if self._commands > self._terms.max_commands else None
@@ -38,3 +42,4 @@ class Budget:
     def earn(self) -> None:
         """A message was accepted."""
         self._commands = 0
+        self._refused = False

@@ -209,11 +209,10 @@ def parse_parameters(tail: bytes) -> Parameters:
     for part in filter(None, tail.split(b" ")):
         match = grammar.PARAMETER.fullmatch(part)
         keyword = match[1].decode("ascii").upper() if match else ""
-        if match is None or keyword in parameters:
+        value = _decode(match[2] or b"", reply.BAD_PARAMETER) if match else ""
+        if match is None or keyword in parameters or not value.isprintable():
             raise SMTPError(reply.BAD_PARAMETER)
-        value = parameters[keyword] = _decode(match[2], reply.BAD_PARAMETER) if match[2] else None
-        if value is not None and not value.isprintable():
-            raise SMTPError(reply.BAD_PARAMETER)
+        parameters[keyword] = value or None
     return MappingProxyType(parameters)
 
 

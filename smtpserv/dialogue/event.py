@@ -49,6 +49,11 @@ class StartTLS:
     """The client wants to shake hands. Owed a reply; when it is sent, what comes is TLS."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Many lines were answered at once, and there may be more: others may have their turn first."""
+
+
 Event = (
     Hello
     | StartTLS
@@ -63,4 +68,5 @@ Event = (
     | ContentRefused
     | EndOfData
     | Reset
+    | Pause
 )

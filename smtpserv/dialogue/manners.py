@@ -79,8 +79,9 @@ class Manners:
         if self._bar is not None and verb not in self._bar[1]:
             return self._bar[0]
         if not state.in_order(now, verb):
-            all_refused = now is state.MAIL and transaction.attempts
-            return reply.NO_VALID_RECIPIENTS if all_refused and verb in _CONTENT else reply.OUT_OF_ORDER
+            all_refused = now is state.MAIL and transaction.attempts and verb in _CONTENT
+            # Under LMTP it is 503 either way (RFC 2033 section 4.2).
+            return reply.NO_VALID_RECIPIENTS if all_refused and not self._terms.lmtp else reply.OUT_OF_ORDER
         if type(command) is Bdat and "BDAT" not in self._offer.verbs:
             return reply.OUT_OF_ORDER
         return None

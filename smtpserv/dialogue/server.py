@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from smtpserv import reply
 from smtpserv.dialogue import state
+from smtpserv.dialogue.answers import ACCEPTANCES, OWN_ANSWERS, OWN_ANSWERS_AT_ONCE
 from smtpserv.dialogue.budget import Budget
 from smtpserv.dialogue.command import (
     Auth,
@@ -25,7 +26,7 @@ from smtpserv.dialogue.command import (
     parse_command,
     parse_response,
 )
-from smtpserv.dialogue.event import EndOfData, Event, Reset, StartTLS
+from smtpserv.dialogue.event import EndOfData, Event, Pause, Reset, StartTLS
 from smtpserv.dialogue.extension import Standing
 from smtpserv.dialogue.framing import LineReader
 from smtpserv.dialogue.manners import Manners
@@ -34,26 +35,6 @@ from smtpserv.dialogue.transaction import Transaction
 from smtpserv.error import SMTPError
 from smtpserv.message import ReversePath
 from smtpserv.reply import Reply, Results
-
-#: What the dialogue answers by itself.
-_OWN_ANSWERS: Final = {
-    "NOOP": reply.OK,
-    "RSET": reply.OK,
-    "HELP": reply.HELP,
-    "VRFY": reply.CANNOT_VERIFY,
-    "EXPN": reply.NOT_IMPLEMENTED,
-    state.LOST: reply.BAD_CHUNK_SIZE,
-}
-
-#: How a command is answered when nobody has anything to say against it.
-_ACCEPTANCES: Final = {
-    "MAIL": reply.SENDER_OK,
-    "RCPT": reply.RECIPIENT_OK,
-    "DATA": reply.START_MAIL_INPUT,
-    "STARTTLS": reply.READY_FOR_TLS,
-    "AUTH": reply.AUTHENTICATED,
-    state.RESPONSE: reply.AUTHENTICATED,
-}
 
 _GREETING: Final = Plain(state.GREETING)
 _END_OF_DATA: Final = Plain(state.END_OF_DATA)
@@ -82,6 +63,7 @@ class ServerDialogue:
         "_reading",
         "_budget",
         "_tally",
+        "_own_answers",
     )
 
     def __init__(self, terms: Terms, tally: defaultdict[tuple[str, int], int] | None = None) -> None:
@@ -97,6 +79,7 @@ class ServerDialogue:
         #: The command whose content is being read, and where it goes.
         self._reading: tuple[Command, Transaction] | None = None
         self._budget = Budget(terms)
+        self._own_answers = 0
         # An empty one is false, and counts all the same.
         self._tally = defaultdict(int) if tally is None else tally
 
@@ -149,9 +132,12 @@ class ServerDialogue:
                     event = self._perform(line)
                 except SMTPError as error:
                     self._fail(error.reply)
-                    continue
+                    event = None
             if event is not None:
                 return event
+            self._own_answers += 1
+            if self._own_answers % OWN_ANSWERS_AT_ONCE == 0:
+                return Pause()
         return None
 
     def send(self, answer: Reply | Results | None = None) -> None:
@@ -162,7 +148,7 @@ class ServerDialogue:
         :raises ValueError: when no reply is owed.
         """
         owed, self._owed = self._owed or _NO_COMMAND, None
-        usual = _ACCEPTANCES.get(owed.verb) if answer is None else None
+        usual = ACCEPTANCES.get(owed.verb) if answer is None else None
         if usual is not None:
             self._answer(owed, usual)
             return
@@ -226,7 +212,7 @@ class ServerDialogue:
             self._owed = command
             return self._transaction.data() if command.verb == "DATA" else StartTLS()
         under_way = self._transaction is not _NO_TRANSACTION
-        self._answer(command, _OWN_ANSWERS.get(command.verb) or self._terms.closing)
+        self._answer(command, OWN_ANSWERS.get(command.verb) or self._terms.closing)
         return Reset() if under_way and self._transaction is _NO_TRANSACTION else None
 
     def _next_of_content(self, command: Command, transaction: Transaction) -> Event | None:
@@ -287,9 +273,8 @@ class ServerDialogue:
         self._output.append(answer.octets)
         self._tally[verb, code] += 1
         now = self.state = state.next_state(self.state, verb, code)
-        forward = _KEEP[type(command)](self, command) if code < 400 else verb == "RCPT"
-        if not forward:
-            last = self._budget.spend(answer)
+        if code >= 400 or not _KEEP[type(command)](self, command):
+            last = self._budget.spend(verb, answer)
             if last is not None and now is not state.CLOSED:
                 answer, now = last, state.CLOSED
                 self._output.append(last.octets)
@@ -318,7 +303,7 @@ class ServerDialogue:
     def _keep_bdat(self, command: Bdat) -> bool:
         if command.last:
             self._budget.earn()
-        return True
+        return command.last or command.size > 0
 
     def _keep_override(self, command: Override) -> bool:
         if command.verb == "XCLIENT":
@@ -337,7 +322,7 @@ class ServerDialogue:
         elif command.verb == "STARTTLS":
             self._input.take()
             self._manners.withdraw()
-        return command.verb not in _OWN_ANSWERS
+        return command.verb not in OWN_ANSWERS
 
 
 #: What is answered by a greeting.

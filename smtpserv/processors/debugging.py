@@ -5,10 +5,12 @@ import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from smtpserv.error import StartError
@@ -121,16 +123,27 @@ def _path(path: Path) -> dict[str, object]:
     return {"address": path.address, "parameters": dict(path.parameters)}
 
 
+class _Printers(ThreadPool):
+    """Threads that nobody waits for when the server stops: who reads what they print may never read on."""
+
+    threadFactory = staticmethod(partial(Thread, daemon=True))  # type: ignore[assignment]
+
+
 _FORMS: Final = {"text": show_text, "json": show_json}
 
 
 def make_debugging(reactor: "IReactorThreads", format: str = "text") -> DebuggingProcessor:
     """Make it from its argument.
 
-    :raises StartError: for a format that is neither ``text`` nor ``json``.
+    :raises StartError: for a format that is neither ``text`` nor ``json``, and when stdout is closed.
     """
     if format not in _FORMS:
         raise StartError(f"format={format!r} is neither text nor json")
-    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    printers = _Printers(0, 1, "printing")
+    printers.start()
+    in_thread = partial(deferToThreadPool, reactor, printers)
     # sys.stdout may have become a part of Twisted's log, with a stamp before each line.
-    return DebuggingProcessor(_FORMS[format], in_thread, (sys.__stdout__ or sys.stdout).buffer)
+    stdout = sys.__stdout__ or sys.stdout
+    if stdout is None:
+        raise StartError("stdout is closed")
+    return DebuggingProcessor(_FORMS[format], in_thread, stdout.buffer)

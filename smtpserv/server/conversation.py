@@ -7,7 +7,16 @@ from twisted.internet.task import deferLater
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Auth, Foreign, Hello, Mail, Override, Rcpt, Response
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, Reset, StartTLS
+from smtpserv.dialogue.event import (
+    Content,
+    ContentRefused,
+    Data,
+    EndOfData,
+    Event,
+    Pause,
+    Reset,
+    StartTLS,
+)
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.message import Session, TLSFacts
 from smtpserv.reply import Reply
@@ -150,6 +159,8 @@ class Conversation:
             reaction = _OF_MESSAGES.get(type(event))
             if reaction is not None:
                 reaction(self._receiver, event)
+            elif type(event) is Pause:
+                break
             else:
                 _OF_THE_CLIENT[type(event)](self._client, event)
         if not inquiry.is_open:

@@ -72,7 +72,7 @@ class Inquiry:
             answer = call(*facts)
         except SMTPError as error:
             answer = error.reply
-        except Exception:
+        except BaseException:  # also what would end the program: it is no processor's to end
             answer = reply_to(Failure(), self._name)
         if answer is None or not hasattr(answer, "__await__"):
             then(answer)
@@ -104,18 +104,20 @@ class Inquiry:
         question.later = True
         self.is_open = self._question is not None
 
-    def _fail(self, failure: Failure, question: _Question) -> None:
-        self._settle(reply_to(failure, self._name), question)
+    def _fail(self, failure: Failure, question: _Question) -> Any:
+        return self._settle(reply_to(failure, self._name), question)
 
-    def _settle(self, answer: Any, question: _Question) -> None:
+    def _settle(self, answer: Any, question: _Question) -> Any:
+        """Use the answer, and leave it where it is: the Deferred may be others' answer as well."""
         if self._question is not question:
             self._unwanted(answer)
-            return
-        self._close()
-        if question.later:
-            self._use(answer, question)
         else:
-            question.then(answer)
+            self._close()
+            if question.later:
+                self._use(answer, question)
+            else:
+                question.then(answer)
+        return answer
 
     def _close(self) -> _Question | None:
         question, self._question = self._question, None

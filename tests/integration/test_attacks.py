@@ -3,9 +3,11 @@
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 import ssl
+import sys
 import termios
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from tests.integration.harness import (
     Client,
     IntegrationTestCase,
     Server,
+    free_port,
     large_message,
     wait_for,
 )
@@ -309,6 +312,35 @@ class NoiseTests(AttackTestCase):
         wait_for("room", is_welcome)
         self.assert_recovered(server)
 
+    def limited(self, soft: int, hard: int) -> Server:
+        """A server that may have so many files open: as it finds it, and as much as it may raise that to."""
+        port = free_port()
+        options = [f"--listen=tcp:{port}:interface=127.0.0.1", "--processor=discard"]
+
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        command = [sys.executable, "-m", "smtpserv", *options]
+        return self.started(Server(command, ("127.0.0.1", port), self.directory(), preexec_fn=limit))
+
+    def test_few_files(self) -> None:
+        """Where the system lets few files be open, one connection too many gets 421 all the same."""
+        server = self.limited(100, 100)
+        with contextlib.ExitStack() as stack:
+            greetings = [stack.enter_context(Client(server.address)).greeting[:9] for _ in range(60)]
+        self.assertEqual({greeting[:4] for greeting in greetings}, {b"220 ", b"421 "})
+        self.assertEqual(greetings[-1], b"421 4.7.0")
+        wait_for("room", lambda: self.connections(server) == 0)
+        self.assert_served(server)
+
+    def test_files_that_may_be_more(self) -> None:
+        """Where it would let more be open when asked, it is asked."""
+        server = self.limited(100, min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        with contextlib.ExitStack() as stack:
+            greetings = [stack.enter_context(Client(server.address)).greeting[:4] for _ in range(200)]
+        self.assertEqual(set(greetings), {b"220 "})
+        self.assert_served(server)
+
     def test_idle(self) -> None:
         """An idle client gets 421 4.4.2 and the end."""
         server = self.attacked("--idle-timeout=1")
@@ -429,6 +461,18 @@ class StoppingTests(AttackTestCase):
         for client in clients:
             self.assertEqual((client.reply()[:9], client.rest()), (b"421 4.3.2", b""))
             client.close()
+        server.stop()
+
+    def test_stdout_that_stalls(self) -> None:
+        """Who reads the messages that are printed may stop reading: the server ends all the same."""
+        directory, port = self.directory(), free_port()
+        os.mkfifo(directory / "stdout")
+        self.addCleanup(os.close, os.open(directory / "stdout", os.O_RDWR))
+        options = [f"--listen=tcp:{port}:interface=127.0.0.1", "--processing-deadline=1"]
+        server = self.started(Server([*options, "--processor=debugging"], ("127.0.0.1", port), directory))
+        with Client(server.address) as client:
+            client.hello()
+            self.assertEqual(client.send_message(large_message(MIB))[:9], b"451 4.4.5")
         server.stop()
 
     def test_nobody_there(self) -> None:

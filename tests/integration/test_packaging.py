@@ -25,6 +25,7 @@ PARTS = [
     "LICENSE",
     "MANIFEST.in",
     "README.rst",
+    "docs",
     "examples",
     "pyproject.toml",
     "ruff.toml",

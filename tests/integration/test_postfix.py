@@ -145,11 +145,12 @@ class PostfixCase(IntegrationTestCase):
         self.addCleanup(self.postfix.stop)
         self.postfix.wait_until_ready()
 
-    def submit(self, content: bytes, *recipients: str) -> None:
+    def submit(self, content: bytes, *recipients: str, sender: str = "sender@example.org") -> None:
         """Give Postfix a message."""
         with Client(self.postfix.address) as client:
             client.hello()
-            client.expect("MAIL FROM:<sender@example.org> BODY=8BITMIME", "250")
+            asked = "" if sender.isascii() else " SMTPUTF8"
+            client.expect(f"MAIL FROM:<{sender}> BODY=8BITMIME{asked}", "250")
             for recipient in recipients or ["recipient@example.net"]:
                 client.expect(f"RCPT TO:<{recipient}>", "250")
             client.expect("DATA", "354")
@@ -195,6 +196,23 @@ class PostfixTests(PostfixCase):
             self.assertEqual(message.facts["protocol"], "ESMTP")
             self.assertEqual("SIZE" in message.parameters, True)
         self.assertEqual(message.parameters["BODY"], "8BITMIME")
+
+    def test_nothing(self) -> None:
+        """Of a message of no octets arrives the header that Postfix makes, and no body."""
+        self.submit(b"")
+        (message,) = self.received(1)
+        self.assertRegex(message.content, rb"\A(?:[!-9;-~]+: [^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)+(?:\r\n)?\Z")
+
+    def test_utf8_addresses(self) -> None:
+        """Addresses in UTF-8 arrive as such, since SMTPUTF8 is offered."""
+        self.submit(EIGHT_BIT, "j\u00fcrgen@b\u00fccher.example", sender="gr\u00fc\u00dfe@example.org")
+        (message,) = self.received(1)
+        self.assertEqual(
+            (message.sender, message.recipients),
+            ("gr\u00fc\u00dfe@example.org", ["j\u00fcrgen@b\u00fccher.example"]),
+        )
+        self.assertEqual("SMTPUTF8" in message.parameters, True)
+        self.assertEqual(message.content[-len(EIGHT_BIT) :], EIGHT_BIT)
 
     def test_many(self) -> None:
         """A thousand recipients come in one transaction; two hundred messages arrive once each."""

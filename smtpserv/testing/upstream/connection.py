@@ -9,7 +9,16 @@ from twisted.python.failure import Failure
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Auth, Hello, Mail, Override, Rcpt, Response
-from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Event, Reset, StartTLS
+from smtpserv.dialogue.event import (
+    Content,
+    ContentRefused,
+    Data,
+    EndOfData,
+    Event,
+    Pause,
+    Reset,
+    StartTLS,
+)
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.message import Session
 from smtpserv.testing.upstream.fault import Break, Fault
@@ -151,4 +160,5 @@ _INTRODUCTIONS: Final[Mapping[type[Event], Callable[[Introduction, Any], None]]]
     StartTLS: Introduction.start_tls,
     Auth: Introduction.authenticate,
     Response: Introduction.respond,
+    Pause: lambda *_: None,
 }
