@@ -213,7 +213,7 @@ service auth {{
     mode = 0666
   }}
 }}
-lmtp_proxy = yes
+lmtp_proxy = {lmtp_proxy}
 userdb {{
   driver = static
   args = uid=mail gid=mail home={here}/mail allow_all_users=yes
@@ -241,11 +241,10 @@ class DovecotLMTP(Upstream):
         self, here: Path, onward: int | None = None, mechanism: str = "plain", password: str = ""
     ) -> None:
         require_root("Dovecot")
-        self._mechanism = mechanism
+        passdb = f"password={password}" if password else ""
         if onward:
-            self._passdb = f"nopassword=y proxy=y protocol=lmtp host=127.0.0.1 port={onward}"
-        else:
-            self._passdb = f"password={password}" if password else ""
+            passdb = f"nopassword=y proxy=y protocol=lmtp host=127.0.0.1 port={onward}"
+        self._facts = {"mechanism": mechanism, "passdb": passdb, "lmtp_proxy": "yes" if onward else "no"}
         super().__init__(here)
 
     def prepare(self) -> Sequence[str]:
@@ -253,8 +252,7 @@ class DovecotLMTP(Upstream):
         (self.here / "mail").mkdir(mode=0o777)
         (self.here / "mail").chmod(0o777)
         configuration = self.here / "dovecot.conf"
-        facts = {"here": self.here, "port": self.port, "mechanism": self._mechanism, "passdb": self._passdb}
-        configuration.write_text(_DOVECOT.format(**facts))
+        configuration.write_text(_DOVECOT.format(here=self.here, port=self.port, **self._facts))
         return [require("dovecot", "dovecot-core"), "-F", "-c", str(configuration)]
 
     def messages(self, user: str) -> list[bytes]:
