@@ -92,6 +92,19 @@ class Greeting(DialogueCase):
         self.assertIs(self.dialogue.state, state.CLOSED)
 
 
+class Unasked(DialogueCase):
+    """MAIL and RCPT of which nobody wants to know."""
+
+    def test_no_events(self) -> None:
+        """They are checked and accepted, and the message knows of them."""
+        self.dialogue = ServerDialogue(Terms(), unasked=frozenset({"MAIL", "RCPT"}))
+        self.dialogue.send()
+        events = self.say(HELLO + MAIL + RCPT + b"RCPT TO:<b>\r\nDATA\r\n.\r\n" + RCPT + MAIL)
+        data = Data(ReversePath("a@a.example"), (ForwardPath("b@b.example"),))
+        self.assertEqual(events, [Hello("EHLO", "client.example"), data, EndOfData(None)])
+        self.assertEqual(self.heard(), [220, 250, 250, 250, 501, 354, 250, 503, 250])
+
+
 class Pausing(DialogueCase):
     """One command at a time: the next waits until the last is answered."""
 

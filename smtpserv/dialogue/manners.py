@@ -57,11 +57,12 @@ class Manners:
         """No extension is in force."""
         self._offer = self._terms.plain_offer
 
-    def check(self, command: Command, now: State, transaction: Transaction) -> None:
+    def checked(self, command: Command, now: State, transaction: Transaction) -> Command:
         """See whether the command may come now and asks for nothing but what is offered.
 
         A BDAT is looked at when its octets come: see :meth:`against`.
 
+        :return: the command, as far as it may be believed.
         :raises SMTPError: with the reply.
         """
         kind = type(command)
@@ -70,8 +71,7 @@ class Manners:
             if refusal is not None:
                 raise SMTPError(refusal)
         check = _CHECKS.get(kind)
-        if check is not None:
-            check(self, command, transaction)
+        return command if check is None else check(self, command, transaction) or command
 
     def against(self, command: Command, now: State, transaction: Transaction) -> Reply | None:
         """What there is against a command at this moment, whatever it asks for."""
@@ -86,14 +86,7 @@ class Manners:
             return reply.OUT_OF_ORDER
         return None
 
-    def believed(self, command: Mail) -> Mail:
-        """What of a MAIL may be believed: a stranger knows nobody who submitted it (RFC 4954 section 5)."""
-        path = command.reverse_path
-        if self._standing.authenticated or path.parameters.get("AUTH", "<>") == "<>":
-            return command
-        return Mail(replace(path, parameters=MappingProxyType({**path.parameters, "AUTH": "<>"})))
-
-    def _mail(self, command: Mail, _: Transaction) -> None:
+    def _mail(self, command: Mail, _: Transaction) -> Mail | None:
         path = command.reverse_path
         if path.parameters:
             check_parameters(path.parameters, self._offer.mail, self._offer.one_of)
@@ -101,6 +94,10 @@ class Manners:
                 raise SMTPError(reply.MESSAGE_TOO_BIG)
         if not path.address.isascii() and not path.smtputf8:
             raise SMTPError(reply.NEEDS_SMTPUTF8)
+        if "AUTH" not in path.parameters or self._standing.authenticated:
+            return None
+        # A stranger knows nobody who submitted it (RFC 4954 section 5).
+        return Mail(replace(path, parameters=MappingProxyType({**path.parameters, "AUTH": "<>"})))
 
     def _rcpt(self, command: Rcpt, transaction: Transaction) -> None:
         path = command.forward_path
@@ -135,7 +132,8 @@ class Manners:
             raise SMTPError(withheld)
 
 
-_CHECKS: Final[Mapping[type[Command], Callable[[Manners, Any, Transaction], None]]] = {
+#: Each gives another command in place of one that may be believed only in part.
+_CHECKS: Final[Mapping[type[Command], Callable[[Manners, Any, Transaction], Command | None]]] = {
     Mail: Manners._mail,
     Rcpt: Manners._rcpt,
     Auth: Manners._auth,

@@ -49,6 +49,7 @@ class ServerDialogue:
 
     :param terms: what the server offers.
     :param tally: how often each verb was answered with each code; it is added to.
+    :param unasked: which of MAIL and RCPT are accepted here and now, and are no events.
     """
 
     __slots__ = (
@@ -64,9 +65,15 @@ class ServerDialogue:
         "_budget",
         "_tally",
         "_own_answers",
+        "_unasked",
     )
 
-    def __init__(self, terms: Terms, tally: defaultdict[tuple[str, int], int] | None = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        tally: defaultdict[tuple[str, int], int] | None = None,
+        unasked: frozenset[str] = frozenset(),
+    ) -> None:
         self.state = state.CONNECTING
         #: The reply that ended the session; None while it lasts, and when the client just went.
         self.last_words: Reply | None = None
@@ -82,6 +89,7 @@ class ServerDialogue:
         self._own_answers = 0
         # An empty one is false, and counts all the same.
         self._tally = defaultdict(int) if tally is None else tally
+        self._unasked = unasked
 
     def stand(self, standing: Standing) -> None:
         """The session has come to something else; what is offered changes with the next hello."""
@@ -174,10 +182,13 @@ class ServerDialogue:
             self._owed = response = parse_response(line)
             return response
         command = parse_command(line, self._terms.parsers)
-        self._manners.check(command, self.state, self._transaction)
+        command = self._manners.checked(command, self.state, self._transaction)
         perform = _PERFORM.get(type(command))
         if perform is not None:
             return perform(self, command)
+        if command.verb in self._unasked:
+            self._answer(command, ACCEPTANCES[command.verb])
+            return None
         self._owed = command
         return command  # type: ignore[return-value]  # a Bdat or Plain is performed
 
@@ -188,10 +199,6 @@ class ServerDialogue:
             self._answer(_NO_COMMAND, answer)
 
     # Most commands are events as they stand, and are owed a reply; not so the following.
-
-    def _perform_mail(self, command: Mail) -> Event:
-        self._owed = command = self._manners.believed(command)
-        return command
 
     def _perform_bdat(self, command: Bdat) -> Event | None:
         """Whatever there is against it, its octets are read before it is answered (RFC 3030 section 2)."""
@@ -341,7 +348,6 @@ _SEND: Final[Mapping[str, Callable[[ServerDialogue, Command, Reply | Results | N
 
 #: What is done about commands that are no events as they stand.
 _PERFORM: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], Event | None]]] = {
-    Mail: ServerDialogue._perform_mail,
     Bdat: ServerDialogue._perform_bdat,
     Plain: ServerDialogue._perform_plain,
 }

@@ -48,7 +48,7 @@ class Conversation:
         session: Session,
         progress: Callable[[], None],
     ) -> None:
-        self.dialogue: Final = ServerDialogue(house.terms, house.counts.replies)
+        self.dialogue: Final = ServerDialogue(house.terms, house.counts.replies, house.unasked)
         self._house: Final = house
         self._progress: Final = progress
         self._seconds: Final = house.clock.seconds

@@ -48,10 +48,16 @@ class House:
     #: What the processor is, found out once: one that takes part in transactions, or one that streams.
     transactions: ITransactionProcessor | None = field(init=False)
     streaming: IStreamingProcessor | None = field(init=False)
+    #: MAIL and RCPT, where nobody wants to know of them before the message.
+    unasked: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "transactions", ITransactionProcessor(self.processor, None))
+        transactions = ITransactionProcessor(self.processor, None)
+        asked = (transactions, self.panel.sender, self.panel.recipient)
+        object.__setattr__(self, "transactions", transactions)
         object.__setattr__(self, "streaming", IStreamingProcessor(self.processor, None))
+        is_asked = any(each is not None for each in asked)
+        object.__setattr__(self, "unasked", frozenset(() if is_asked else ("MAIL", "RCPT")))
 
     def refused(self, session: Session, verb: str | None, code: int, status: str | None) -> None:
         """Put a refusal on record."""
