@@ -67,11 +67,9 @@ def make_route(
     default = "465" if security.mode is TLSMode.IMPLICIT else "25"
     patience, limits = _numbers(named)
     pools = []
-    for each in filter(None, (part.strip() for part in host.split(","))):
-        if each.startswith("/") and security.mode is TLSMode.IMPLICIT:
-            raise StartError(f"tls: there is no implicit TLS on a Unix socket, {each}")
+    for each in _hosts(host, security.mode):
         upstream = Upstream(
-            host=read_argument("host", read_host, each),
+            host=each,
             port=read_argument("port", number(1, 65535), port or default),
             lmtp=yes("lmtp", lmtp),
             tls=security,
@@ -79,9 +77,17 @@ def make_route(
             patience=patience,
         )
         pools.append(Pool(reactor, Doorway(reactor, upstream, hostname("")), limits))
-    if not pools:
-        raise StartError("host: no server is named")
     return Route(pools)
+
+
+def _hosts(written: str, mode: TLSMode) -> list[str]:
+    hosts = [read_argument("host", read_host, part.strip()) for part in written.split(",") if part.strip()]
+    if not hosts:
+        raise StartError("host: no server is named")
+    for each in hosts:
+        if each.startswith("/") and mode is TLSMode.IMPLICIT:
+            raise StartError(f"tls: there is no implicit TLS on a Unix socket, {each}")
+    return hosts
 
 
 def _usual_mode(user: str) -> str:

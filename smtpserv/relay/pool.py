@@ -252,6 +252,12 @@ class Pool:
             client.sweep(now)
         while self._idle and now - self._clients[self._idle[0]].since >= self._limits.idle:
             self._idle.pop(0).quit()
+        self._sweep_waiting(now)
+        self._sweeping = (
+            self._reactor.callLater(SWEEP, self._sweep) if self._clients or self._connecting else None
+        )
+
+    def _sweep_waiting(self, now: float) -> None:
         for since, free in list(self._waiting):
             if now - since >= self._limits.wait and not free.called:
                 free.errback(UpstreamFailed(reply.UPSTREAM_BUSY))
@@ -259,6 +265,3 @@ class Pool:
             self._waiting.popleft()
         if not (self._is_full or self._is_crowded):
             self._wake()
-        self._sweeping = (
-            self._reactor.callLater(SWEEP, self._sweep) if self._clients or self._connecting else None
-        )
