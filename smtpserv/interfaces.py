@@ -250,7 +250,8 @@ class IPages(Interface):
     """What a processor shows to browsers."""
 
     pages: "Mapping[str, IResource]" = Attribute(
-        "Pages of twisted.web by the first part of their path, to be served by ``--http``. Each answer says"
+        "Pages of twisted.web by the first part of their path, in ASCII, to be served by ``--http`` to those"
+        " who ask for an address, for localhost or for ``--hostname``, and from pages there. Each answer says"
         " that browsers may load nothing, and a page may say otherwise."
     )
 

@@ -88,7 +88,7 @@ class Directory:
             raise StartError(f"cannot load {noun} {point.name!r} ({point.value}): {error}") from error
         if self.kind.maker.providedBy(found):
             return cast(Maker, found)
-        path = f"{point.module}:{point.attr}"
+        path = f"{point.module}:{point.attr}" if point.attr else point.value
         return cast(Maker, MAKERS[noun](point.name, first_line(found), arguments_of(found), path))
 
 

@@ -172,6 +172,6 @@ def read_config(path: str) -> Mapping[str, Any]:
         with open(path, "rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise StartError(f"--config: cannot read {path}: {error.strerror}") from None
+        raise StartError(f"--config: cannot read {path or repr(path)}: {error.strerror}") from None
     except ValueError as error:
         raise StartError(f"--config: {path}: {error}") from None

@@ -191,16 +191,19 @@ def make_web(
 ) -> MultiService:
     """What ``--http`` asks for, if anything.
 
-    :raises StartError: where a library is missing.
+    :raises StartError: where a library is missing, and for a processor's pages that are none.
     """
     web = MultiService()
     where = options["http"]
     if where:
         from smtpserv.web import make_site
 
-        shown = IPages(processor, None)
-        pages = shown.pages if shown is not None else None
-        site = make_site(counts, lambda: sessions.is_draining, reactor, pages)
+        shown, name = IPages(processor, None), options["hostname"]
+        try:
+            pages = {} if shown is None else dict(shown.pages)
+            site = make_site(counts, lambda: sessions.is_draining, reactor, pages, name)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise StartError(f"--processor: its pages can't be served: {error}") from error
         Listener("http", where, entrance.endpoint(where, "http"), site).setServiceParent(web)
         Pulse(reactor, counts.stalls).setServiceParent(web)
     return web
@@ -220,6 +223,11 @@ def make_authentication(options: Options, reactor: Any) -> IAuthentication | Non
         hostname=options["hostname"],
         max_failures=options["max-auth-failures"],
     )
+
+
+def has_tls(options: Options) -> bool:
+    """Whether there is an endpoint on which clients may use TLS."""
+    return bool(options["tls"]) or any("tls:" in each for each in options["listen"] + options["lmtp"])
 
 
 def answers_of(extensions: list[IExtension]) -> dict[str, Foreigner]:
@@ -247,10 +255,9 @@ def make_terms(options: Options, processor: object, extensions: Iterable[IExtens
 
     :raises StartError: for what can't be required, and for extensions that are in each other's way.
     """
-    if options["require-tls"] and not (
-        options["tls"] or any("tls:" in each for each in options["listen"] + options["lmtp"])
-    ):
-        raise StartError("--require-tls needs --tls")
+    for name in ("require-tls", "tls-client-ca"):
+        if options[name] and not has_tls(options):
+            raise StartError(f"--{name} needs --tls")
     if options["require-auth"] and not options["auth"]:
         raise StartError("--require-auth needs --auth")
     if options["bare-newlines"] is BareNewlines.ALLOW and IRelayingProcessor.providedBy(processor):

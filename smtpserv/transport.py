@@ -125,7 +125,7 @@ def _close(connections: Iterable[tcp.Connection]) -> None:
 def _cut(connection: tcp.Connection, error: BaseException) -> None:
     """One that fails does not hold up the others."""
     _log.failure("A connection failed, and is cut", Failure(error))
-    with suppress(Exception):
+    with suppress(BaseException):
         connection.connectionLost(Failure(error))
 
 

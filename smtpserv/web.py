@@ -1,7 +1,9 @@
 """What ``--http`` serves: ``/metrics``, ``/healthz``, and the pages that a processor offers."""
 
-from collections.abc import Callable, Mapping
+import ipaddress
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.web import http
@@ -30,6 +32,7 @@ _HEADERS: Final[Mapping[bytes, bytes]] = {
 Answer = tuple[int, str, bytes]
 
 NOT_FOUND: Final[Answer] = (http.NOT_FOUND, TEXT, b"not found\n")
+NOT_OURS: Final[Answer] = (421, TEXT, b"not a name of this server\n")
 NOT_ALLOWED: Final[Answer] = (http.NOT_ALLOWED, TEXT, b"only GET and HEAD\n")
 
 
@@ -59,25 +62,56 @@ class Page(Resource):
 
 
 NO_PAGE: Final = Page(lambda: NOT_FOUND)
+ELSEWHERE: Final = Page(lambda: NOT_OURS)
 
 
 class Root(Page):
     """Where all pages hang.
 
-    :param pages: by the first part of their path. A page may set other headers than those that all have.
+    A processor's pages are only for those who ask for one of our names: by another, another site gave a
+    browser our address, to read in its place what is here.
+
+    :param pages: of the processor, by the first part of their path. A page may set other headers than those
+        that all have.
+    :param more: ours, which anybody may read.
+    :param names: ours, besides all addresses.
     """
 
-    def __init__(self, pages: Mapping[str, IResource]) -> None:
+    def __init__(
+        self, pages: Mapping[str, IResource], more: Mapping[str, IResource], names: Collection[str]
+    ) -> None:
         super().__init__(lambda: NOT_FOUND)
-        for name, page in pages.items():
+        for name, page in {**pages, **more}.items():
             self.putChild(name.encode("ascii"), page)
+        self._guarded: Final = {name.encode("ascii") for name in pages if name not in more}
+        self._names: Final = {name.lower() for name in names}
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """The page of a name, and what stands at the head of every answer."""
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
+        if path in self._guarded and not self._is_for_us(request):
+            return ELSEWHERE
         page: IResource = super().getChildWithDefault(path, request)
         return page
+
+    def _is_for_us(self, request: Request) -> bool:
+        """By the name that was asked for, and that of the page it was asked from, if that is told."""
+        asked, origin = request.getHeader(b"host") or b"", request.getHeader(b"origin")
+        return self._is_ours(b"//" + asked) and (origin is None or self._is_ours(origin))
+
+    def _is_ours(self, url: bytes) -> bool:
+        try:
+            host = urlsplit(url.decode("ascii")).hostname or ""
+        except ValueError:
+            return False
+        if host in self._names:
+            return True
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return True
 
 
 class BoundedRequest(Request):
@@ -107,12 +141,14 @@ def make_site(
     is_draining: Callable[[], bool],
     clock: IReactorTime,
     pages: Mapping[str, IResource] | None = None,
+    hostname: str = "localhost",
 ) -> IProtocolFactory:
     """What serves the web.
 
     :param is_draining: whether the server only finishes what is under way.
     :param clock: on which clients time out.
     :param pages: of the processor, by the first part of their path.
+    :param hostname: by which these may be asked for.
     :raises StartError: where prometheus_client is missing.
     """
     try:
@@ -130,6 +166,7 @@ def make_site(
             return http.SERVICE_UNAVAILABLE, TEXT, b"shutting down\n"
         return http.OK, TEXT, b"ok\n"
 
-    root = Root({**(pages or {}), "metrics": Page(metrics), "healthz": Page(health)})
+    ours = {"metrics": Page(metrics), "healthz": Page(health)}
+    root = Root(pages or {}, ours, ("localhost", hostname))
     site: IProtocolFactory = WebSite(root, requestFactory=BoundedRequest, timeout=IDLE, reactor=clock)
     return site

@@ -406,22 +406,13 @@ class Offer(DialogueCase):
             self.say(HELLO + line)
             self.assertEqual(self.heard(), [250, code, 421], line)
 
-    def test_pipelined_behind_a_refusal(self) -> None:
-        """What a client had sent behind a MAIL that was refused is misplaced by no mistake of its own."""
-        self.greet(max_errors=0)
-        group = MAIL + RCPT + b"DATA\r\n"
-        self.say(HELLO + group * 2 + b"MAIL FROM:<> SIZE=99999999999\r\n" + RCPT, None, *[GONE] * 2)
-        self.assertEqual(self.heard(), [250, *[550, 503, 503] * 2, 552, 503])
-        self.say(b"NOOP\r\n" + RCPT)
-        self.assertEqual(self.heard(), [250, 503, 421])
-
     def test_504_is_a_mistake(self) -> None:
         """A colleague's 504 counts as the dialogue's own mistakes do."""
         self.greet(max_errors=0)
         self.say(HELLO, Reply(504, "No such parameter", "5.5.4"))
         self.assertEqual(self.heard(), [504, 421])
 
-    def test_pipelined_behind_refusals_of_all_kinds(self) -> None:
+    def test_pipelined_behind_a_refusal(self) -> None:
         """What is out of order since the command before it was refused is no mistake; what comes later is."""
         pipelined = MAIL + RCPT + b"DATA\r\n"
         for refusal in (GONE, Reply(451, "Later")):
@@ -429,6 +420,15 @@ class Offer(DialogueCase):
             self.say(HELLO + pipelined * 10 + b"NOOP\r\nDATA\r\n", None, *[refusal] * 10)
             expected = [250, *[refusal.code, 503, 503] * 10, 250, 503, 421]
             self.assertEqual(self.heard(), expected)
+        self.greet(max_errors=0)
+        self.say(HELLO + b"MAIL FROM:<> SIZE=99999999999\r\n" + RCPT)
+        self.assertEqual(self.heard(), [250, 552, 503])
+
+    def test_accepted_behind_a_refusal(self) -> None:
+        """Behind what was accepted since then it is a mistake again."""
+        self.greet(max_errors=0)
+        self.say(HELLO + MAIL + RCPT * 2 + MAIL, None, None, GONE)
+        self.assertEqual(self.heard(), [250, 250, 550, 250, 503, 421])
 
     def test_lmtp_recipients_all_refused(self) -> None:
         """Under LMTP that is so as well where every recipient was refused."""
@@ -509,6 +509,14 @@ class Offer(DialogueCase):
                 Rcpt(ForwardPath("b@b.example", {"XRCPT": None})),
             ],
         )
+
+    def test_wide_values(self) -> None:
+        """A parameter's value is ASCII, unless the client asked for SMTPUTF8."""
+        row = Extension("X-TEST", mail={"X": lambda value: True}, rcpt={"X": lambda value: True})
+        self.greet(extensions=(*Terms().extensions, row))
+        mail, rcpt = (each[:-2] + " X=\u00e9".encode() + b"\r\n" for each in (MAIL, RCPT))
+        self.say(HELLO + mail + MAIL + rcpt + b"RSET\r\n" + mail[:-2] + b" SMTPUTF8\r\n" + rcpt)
+        self.assertEqual(self.heard(), [250, 501, 250, 501, 250, 250, 250])
 
     def test_endless_keyword(self) -> None:
         """A parameter's name is told back, but for what is beyond forty octets of it."""

@@ -466,6 +466,20 @@ class PenaltyTests(Case):
         self.assertIsNone(self.guess(authentication, "192.0.2.1"))
         self.assertEqual(self.guess(authentication, "192.0.2.1"), reply.TOO_MANY_AUTHENTICATIONS)
 
+    def test_while_nobody_can_tell(self) -> None:
+        """Where checking takes so long that clients go, those who were let in before are still let in."""
+        answers: list[Any] = ["tim", *[Deferred() for _ in range(3)], "tim", "bob"]
+        authentication = self.authentication(Checker(lambda asked: answers.pop(0)), max_failures=1)
+        sessions = [self.coming_from("192.0.2.1", number) for number in range(3)]
+        self.assertEqual(self.heard(authentication.start("PLAIN", sessions[0]), PLAIN), "tim")
+        for _ in range(3):
+            answer = authentication.start("PLAIN", sessions[1]).respond(PLAIN)
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+        self.assertEqual(self.heard(authentication.start("PLAIN", sessions[2]), PLAIN), "tim")
+        heard = self.heard(authentication.start("PLAIN", sessions[2]), b"\0bob\0hush")
+        self.assertEqual(heard, reply.TOO_MANY_AUTHENTICATIONS)
+
     def test_scram_proof(self) -> None:
         """A wrong proof waits as well."""
         exchange = self.authentication(Keeper(no)).start("SCRAM-SHA-256", TLS)

@@ -6,9 +6,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from smtpserv.dialogue.terms import Terms
 from smtpserv.error import Defer, Reject
+from smtpserv.interfaces import IMessageObserver, IMessageProcessor
 from smtpserv.reply import Reply, Results
 from smtpserv.server.limits import Limits
 from smtpserv.testing import MemorySession, RecordingProcessor, memory_session
@@ -24,6 +26,7 @@ from tests.server_tools import (
     Later,
     Policy,
     Processor,
+    Sink,
     always,
     captured_log,
     codes,
@@ -197,6 +200,29 @@ class OutcomeTests(SynchronousTestCase):
 
         self.assertEqual(codes(_send(memory_session(Processor(leave)))), ["451 4.3.0"])
         self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
+
+    def test_exit_elsewhere(self) -> None:
+        """Nor does it where nobody asks for its answer: in its canceller, when it is aborted, as an observer."""
+
+        def leave(*_: object) -> Any:
+            sys.exit(3)
+
+        @implementer(IMessageProcessor, IMessageObserver)
+        class Observer(Processor):
+            message_ended = staticmethod(leave)
+
+        hanging = memory_session(Processor(lambda _: Deferred(leave)))
+        self.assertEqual(_send(hanging), b"")
+        self.assertEqual(codes(hanging.advance(301))[0], "451 4.4.5")
+        aborted = memory_session(Sink(abort=leave))
+        aborted.say(PREAMBLE + b"x")
+        aborted.disconnect()
+        self.assertTrue(aborted.ended)
+        observed = memory_session(Observer(always(None)))
+        self.assertEqual(
+            codes(observed.say(HELLO + TRANSACTION + b"NOOP\r\n"))[-2:], ["250 2.6.0", "250 2.0.0"]
+        )
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 3)
 
     def test_out_of_room_is_452(self) -> None:
         """A full disk, table of files or memory is said to be that."""

@@ -228,7 +228,7 @@ class ConfigTests(TapTestCase):
         message = self.failure("--config=/nosuch/x.toml")
         self.assertEqual(message, "--config: cannot read /nosuch/x.toml: No such file or directory")
         self.assertIn("--config: ", self.failure(config="x\n"))
-        self.assertEqual(self.failure("--config="), "--config: cannot read : No such file or directory")
+        self.assertEqual(self.failure("--config="), "--config: cannot read '': No such file or directory")
 
 
 class FailTests(TapTestCase):
@@ -352,6 +352,10 @@ class ServiceTests(TapTestCase):
         site: Any = next(server[1] for server in self.reactor.tcpServers if server[0] == 8080)
         self.addCleanup(site.doStop)
         self.assertEqual(sorted(site.resource.children), [b"healthz", b"inbox", b"metrics"])
+        for pages in (None, ["inbox"], {"b\u00fcro": Data(b"mail", "text/html")}, {1: None}):
+            WithPages.pages = pages  # type: ignore[assignment]
+            refusal = self.refused("--http=tcp:8080")
+            self.assertTrue(refusal.startswith("--processor: its pages can't be served: "), refusal)
 
     def test_options_that_need_others(self) -> None:
         """What would be of no use without another option is refused in a line that names both."""
@@ -359,8 +363,9 @@ class ServiceTests(TapTestCase):
             ("--require-tls", "--tls"),
             ("--require-auth", "--auth"),
             ("--auth=certificate", "--tls-client-ca"),
+            ("--tls-client-ca=ca.pem", "--tls"),
         ):
-            self.assertEqual(self.refused(option), f"{option} needs {other}")
+            self.assertEqual(self.refused(option), f"{option.partition('=ca')[0]} needs {other}")
 
     def test_log_file(self) -> None:
         """The log goes to a file if one is named, added to what is there, in the form that was asked for."""

@@ -62,11 +62,10 @@ class Client:
         self.transport.clear()
         return heard
 
-    def ask(self, method: str, path: str) -> Response:
+    def ask(self, method: str, path: str, host: str = "mx.example", more: str = "") -> Response:
         """Send a request without a body."""
-        return Response.parse(
-            self.say(f"{method} {path} HTTP/1.1\r\nHost: mx.example\r\n\r\n".encode("ascii"))
-        )
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n"
+        return Response.parse(self.say(head.encode("ascii")))
 
 
 class SiteTests(SynchronousTestCase):
@@ -77,7 +76,7 @@ class SiteTests(SynchronousTestCase):
         self.counts = Counts()
         self.draining = False
         page = {"inbox": Data(b"mail", "text/html")}
-        self.site: Any = make_site(self.counts, lambda: self.draining, self.clock, page)
+        self.site: Any = make_site(self.counts, lambda: self.draining, self.clock, page, "MX.example")
         self.site.doStart()
         self.addCleanup(self.site.doStop)
         self.client = Client(self.site)
@@ -136,6 +135,29 @@ class SiteTests(SynchronousTestCase):
         answer = self.client.ask("GET", "/inbox")
         self.assertEqual((answer.status, answer.body), (200, b"mail"))
         self.assertEqual(self.client.ask("GET", "/healthz").status, 200)
+
+    def test_elsewhere(self) -> None:
+        """They are for those who ask for a name of ours: no other site gets them by a name of its own."""
+        for host in (
+            "mx.example:8080",
+            "localhost",
+            "127.0.0.1:80",
+            "192.0.2.1",
+            "[::1]:80",
+            "[2001:db8::1]",
+        ):
+            self.assertEqual(self.client.ask("GET", "/inbox", host).status, 200, host)
+        for host in ("evil.example", "mx.example.evil.example", "127.0.0.1.evil.example", "[", "", "1"):
+            self.assertEqual(self.client.ask("GET", "/inbox", host).status, 421, host)
+            self.assertEqual(self.client.ask("GET", "/healthz", host).status, 200, host)
+        for origin, status in (
+            ("http://mx.example:8080", 200),
+            ("http://[::1]", 200),
+            ("https://evil.example", 421),
+            ("null", 421),
+        ):
+            answer = self.client.ask("GET", "/inbox", more=f"Origin: {origin}\r\n")
+            self.assertEqual(answer.status, status, origin)
 
     def test_no_log(self) -> None:
         """Requests are not logged, and when nobody is connected no timer runs."""

@@ -39,6 +39,10 @@ class Budget:
             return reply.TOO_MANY_ERRORS
         return reply.TOO_MANY_COMMANDS if self._commands > self._terms.max_commands else None
 
+    def advance(self) -> None:
+        """A command was accepted that brings a message forward."""
+        self._refused = False
+
     def earn(self) -> None:
         """A message was accepted."""
         self._commands = 0

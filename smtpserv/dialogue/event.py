@@ -51,7 +51,7 @@ class StartTLS:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Many lines were answered at once, and there may be more: others may have their turn first."""
+    """Now and then, behind many lines that were answered here: others may have their turn first."""
 
 
 Event = (

@@ -67,13 +67,13 @@ class ContentReader:
 
     __slots__ = ("ended", "bare_newline", "_policy", "_held")
 
-    def __init__(self, policy: BareNewlines, held: bytes = b"") -> None:
+    def __init__(self, policy: BareNewlines) -> None:
         #: Whether nothing more is read: the mail data ended, or the chunk.
         self.ended = False
         #: Whether a CR or LF alone was met, unless the policy allows or normalizes it.
         self.bare_newline = False
         self._policy = policy
-        self._held = held
+        self._held = b""
 
     def read(self, octets: bytes) -> tuple[bytes, bytes]:
         """Take the next octets.

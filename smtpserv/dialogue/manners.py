@@ -13,6 +13,7 @@ from smtpserv.dialogue.state import State
 from smtpserv.dialogue.terms import Terms
 from smtpserv.dialogue.transaction import Transaction
 from smtpserv.error import SMTPError
+from smtpserv.message import Parameters, ReversePath
 from smtpserv.reply import Reply
 
 #: What a client may say before it has done what is required of it (RFC 3207 section 4, RFC 4954 section 6).
@@ -92,6 +93,7 @@ class Manners:
             check_parameters(path.parameters, self._offer.mail, self._offer.one_of)
             if (path.size or 0) > self._terms.max_size:
                 raise SMTPError(reply.MESSAGE_TOO_BIG)
+            _see_whether_it_may_be_wide(path.parameters, path)
         if not path.address.isascii() and not path.smtputf8:
             raise SMTPError(reply.NEEDS_SMTPUTF8)
         if "AUTH" not in path.parameters or self._standing.authenticated:
@@ -106,9 +108,7 @@ class Manners:
             raise SMTPError(reply.TOO_MANY_RECIPIENTS)
         if path.parameters:
             check_parameters(path.parameters, self._offer.rcpt)
-            are_ascii = all((value or "").isascii() for value in path.parameters.values())
-            if not are_ascii and not transaction.reverse_path.smtputf8:  # RFC 6533 section 3
-                raise SMTPError(reply.BAD_PARAMETER)
+            _see_whether_it_may_be_wide(path.parameters, transaction.reverse_path)
         if not path.address.isascii() and not transaction.reverse_path.smtputf8:
             raise SMTPError(reply.NEEDS_SMTPUTF8)
 
@@ -130,6 +130,12 @@ class Manners:
         withheld = self._terms.withheld.get(command.verb)
         if withheld is not None and command.verb not in self._offer.verbs:
             raise SMTPError(withheld)
+
+
+def _see_whether_it_may_be_wide(parameters: Parameters, reverse_path: ReversePath) -> None:
+    """Values are ASCII where SMTPUTF8 was not asked for (RFC 6533 section 3)."""
+    if not reverse_path.smtputf8 and not all((value or "").isascii() for value in parameters.values()):
+        raise SMTPError(reply.BAD_PARAMETER)
 
 
 #: Each gives another command in place of one that may be believed only in part.

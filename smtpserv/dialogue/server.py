@@ -286,6 +286,8 @@ class ServerDialogue:
                 answer, now = last, state.CLOSED
                 self._output.append(last.octets)
                 self._tally["", last.code] += 1
+        else:
+            self._budget.advance()
         if now.is_within:
             return
         if now is not state.CLOSED:

@@ -38,9 +38,7 @@ AUTH: Final = State("AUTH")  # a challenge was sent: the next line is the client
 MAIL: Final = State("MAIL", is_within=True)  # a reverse-path, no forward-path
 RCPT: Final = State("RCPT", is_within=True)  # at least one forward-path
 DATA: Final = State("DATA", is_within=True)  # 354 said: octets are mail data
-BDAT: Final = State(
-    "BDAT", is_within=True
-)  # a chunk came and was not the last: only more of them may (RFC 3030)
+BDAT: Final = State("BDAT", is_within=True)  # not the last chunk came: only more may (RFC 3030)
 CLOSED: Final = State("CLOSED", is_deaf=True)  # nothing more is read
 
 #: Moves of the dialogue that no command makes: the greeting, the end of mail data, an answer to a challenge,

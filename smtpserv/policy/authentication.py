@@ -186,7 +186,7 @@ class Exchange:
             return await self._judge(error)
         except CancelledError:
             # Who goes before the answer has made the checker work all the same.
-            self._penalties.count(self._session, self._name)
+            self._penalties.count(self._session, self._name, is_wrong=False)
             raise
 
     async def _judge(self, error: SMTPError) -> SMTPError:

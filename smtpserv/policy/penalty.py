@@ -1,7 +1,7 @@
 """Guessing is made slow: each failure of a session is answered later than the one before, then by 421.
 
-Who does not wait for the answer but connects again meets the limit of his address: after so many failures in
-an hour no password is looked at, right or wrong, but of those who were let in from there.
+Who does not wait for the answer but connects again meets the limit of his address: after so many failures no
+password is looked at, right or wrong, but as many in an hour, and of those who were let in from there.
 """
 
 from typing import Final
@@ -58,7 +58,7 @@ class Penalties:
         return (place, name) not in self._known and not self._places.has_token(place, self._clock.seconds())
 
     def welcome(self, session: Session, name: str) -> None:
-        """A user was let in: what others at the address do shall not keep him out."""
+        """A user was let in: other users' failures at the address shall not keep him out."""
         known = (place_of(session.peer.host), name)
         self._known.pop(known, None)
         self._known[known] = None
@@ -73,10 +73,14 @@ class Penalties:
         await deferLater(self._clock, FIRST_DELAY * 2 ** (failures - 1))
         return SMTPError(reply.TOO_MANY_AUTHENTICATIONS) if failures >= MAX_FAILURES else error
 
-    def count(self, session: Session, name: str) -> int:
-        """Count a guess of a user's password; how many that makes in the session."""
+    def count(self, session: Session, name: str, is_wrong: bool = True) -> int:
+        """Count a guess of a user's password; how many that makes in the session.
+
+        :param is_wrong: whether it is known to be: one that nobody waited for is counted all the same.
+        """
         now, host = self._clock.seconds(), session.peer.host
-        self._known.pop((place_of(host), name), None)
+        if is_wrong:
+            self._known.pop((place_of(host), name), None)
         if not (self._spares_local and is_local(host)):
             self._places.take(place_of(host), 1, now)
         failures = self._failures.pop(session.id, (0, now))[0] + 1

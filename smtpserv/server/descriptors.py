@@ -31,8 +31,8 @@ def make_room(connections: int, system: Any = resource) -> int:
         with suppress(ValueError, OSError):
             system.setrlimit(system.RLIMIT_NOFILE, (limit, hard))
             soft = limit
-    if soft == system.RLIM_INFINITY or connections + RESERVE <= soft:
+    if soft == system.RLIM_INFINITY or wanted <= soft:
         return connections
-    room: int = max(1, soft - RESERVE)
+    room: int = max(1, (soft - RESERVE) // EACH)
     _log.warn("Room for {room} connections: no more than {limit} files may be open", room=room, limit=soft)
     return room

@@ -95,7 +95,7 @@ class Sessions:
         for session in list(sessions):
             try:
                 call(session, fact)
-            except Exception:
+            except BaseException:
                 _log.failure("A session failed, and is cut")
                 session.cut()
 

@@ -86,7 +86,7 @@ class Inquiry:
             return
         try:
             question.deferred.cancel()
-        except Exception:
+        except BaseException:
             _log.failure("A canceller failed in {id}", HarmlessFailure(), id=self._name)
         if answer is not None:
             self._use(answer, question)

@@ -113,7 +113,7 @@ def _tell(call: Callable[..., None], *facts: object) -> None:
     """Who only watches has no say, not even by failing."""
     try:
         call(*facts)
-    except Exception:
+    except BaseException:
         _log.failure("An observer failed")
 
 

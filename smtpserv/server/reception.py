@@ -86,7 +86,7 @@ def release(answer: Any) -> None:
     try:
         abort: Any = answer.abort
         aborted = abort()
-    except Exception:
+    except BaseException:
         _log.failure("A processor failed to abort")
         return
     if isinstance(aborted, Awaitable):
