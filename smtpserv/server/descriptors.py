@@ -18,8 +18,9 @@ EACH: Final = 3
 def make_room(connections: int, system: Any = resource) -> int:
     """Have the system let as many files be open as that many connections need, or as it will.
 
-    Who connects when no file can be opened is cut off without a word; so no more are taken than can be told
-    that there is no room.
+    Who connects when no file can be opened is cut off without a word; so no more are taken than there can be
+    sockets. What else they need then, a file for content or a connection to an upstream, may not be had: that
+    is a 452 or 451.
 
     :param system: the module ``resource``, or what stands for it.
     :return: how many there may be at once.
@@ -31,8 +32,8 @@ def make_room(connections: int, system: Any = resource) -> int:
         with suppress(ValueError, OSError):
             system.setrlimit(system.RLIMIT_NOFILE, (limit, hard))
             soft = limit
-    if soft == system.RLIM_INFINITY or wanted <= soft:
+    if soft == system.RLIM_INFINITY or connections + RESERVE <= soft:
         return connections
-    room: int = max(1, (soft - RESERVE) // EACH)
-    _log.warn("Room for {room} connections: no more than {limit} files may be open", room=room, limit=soft)
+    room: int = max(1, soft - RESERVE)
+    _log.info("Room for {room} connections: no more than {limit} files may be open", room=room, limit=soft)
     return room
