@@ -202,7 +202,7 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
 
     def test_exit_elsewhere(self) -> None:
-        """Nor does it where nobody asks for an answer: in its canceller, when it is aborted, as an observer."""
+        """Nor does it where nobody asks for an answer: in its canceller, when aborted, as an observer."""
 
         def leave(*_: object) -> Any:
             sys.exit(3)
