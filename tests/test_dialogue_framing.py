@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable
+from itertools import product
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
+from smtpserv.dialogue import framing
 from smtpserv.dialogue.framing import LineReader, MailDataReader, has_only_whole_newlines
 from smtpserv.dialogue.terms import BareNewlines
 from smtpserv.error import SMTPError
@@ -134,6 +136,17 @@ class MailData(SynchronousTestCase):
                 self.assertEqual(read_all(pieces, BareNewlines.REFUSE), (content, b"", False))
 
 
+class DottedLines(SynchronousTestCase):
+    """The quick look for a line that begins with a dot is right, not only quick."""
+
+    @examples(200)
+    @given(st.lists(st.sampled_from([b".", b"\r\n", b"\r\n.", b"\n.", b"a", b".a" * 30]), max_size=60))
+    def test_the_first(self, pieces: list[bytes]) -> None:
+        """However many dots stand before it, or none."""
+        octets = b"".join(pieces)
+        self.assertEqual(framing.find_dotted_line(octets), octets.find(b"\r\n."))
+
+
 class WholeNewlines(SynchronousTestCase):
     """The quick test for bare newlines is right, not only quick."""
 
@@ -156,16 +169,27 @@ class WholeNewlines(SynchronousTestCase):
             max_size=4,
         ),
         st.integers(0, 100),
+        st.just(b"") | CONTENTS,
     )
     def test_lines_of_one_length(
-        self, width: int, count: int, changes: list[tuple[float, bytes]], last: int
+        self, width: int, count: int, changes: list[tuple[float, bytes]], last: int, head: bytes
     ) -> None:
         """Lines of one length, as base64 has them, and then a flaw somewhere: the shortcut is not fooled."""
-        octets = (b"A" * width + b"\r\n") * count + b"A" * last
+        octets = head + (b"A" * width + b"\r\n") * count + b"A" * last
         for place, put in changes:
             start = int(place * len(octets))
             octets = octets[:start] + put + octets[start + len(put) :]
         self.check(octets)
+
+    def test_every_flaw(self) -> None:
+        """Short lines of one length, with each flaw of one octet and two at each place, behind any start."""
+        self.patch(framing, "_WORTH_A_LOOK", 0)
+        for width, head in product((0, 1, 2, 4), (b"", b"\n", b"\r\n", b"A\r\n", b"\r", b"AAAAAA\r\n")):
+            octets = head + (b"A" * width + b"\r\n") * 6 + b"A" * (width // 2)
+            self.check(octets)
+            for place, put in product(range(len(octets)), (b"\r", b"\n", b"A", b"\n\r", b"\r\n", b"AA")):
+                self.check(octets[:place] + put + octets[place + len(put) :])
+                self.check(octets[:place] + put + octets[place:])
 
     def test_flaws_that_cancel_out(self) -> None:
         """As many CR as LF, but not in pairs, wherever they stand among many good lines."""

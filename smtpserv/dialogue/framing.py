@@ -110,7 +110,7 @@ class MailDataReader(ContentReader):
         """Take the next octets, as :meth:`ContentReader.read`."""
         octets = self._held + octets
         rest = b""
-        first = octets.find(b"\r\n.") if b"." in octets else -1
+        first = find_dotted_line(octets)
         end = octets.find(_TERMINATOR, first) if first >= 0 else -1
         if end >= 0:
             self.ended = True
@@ -135,6 +135,25 @@ class MailDataReader(ContentReader):
             if octets.endswith(start):
                 return start
         return b""
+
+
+def find_dotted_line(octets: bytes) -> int:
+    """Where the first CRLF is that a dot follows; -1 where none is.
+
+    Looking for a dot is a hundred times quicker than looking for three octets, while there are few of them.
+    """
+    dot = -1
+    for _ in range(_FEW_DOTS):
+        dot = octets.find(b".", dot + 1)
+        if dot < 0:
+            return -1
+        if octets.startswith(b"\r\n.", max(dot - 2, 0)):
+            return dot - 2
+    return octets.find(b"\r\n.", dot - 1)
+
+
+#: Dots that are looked at one by one.
+_FEW_DOTS: Final = 24
 
 
 class ChunkReader(ContentReader):
@@ -170,21 +189,45 @@ class ChunkReader(ContentReader):
 def has_only_whole_newlines(octets: bytes) -> bool:
     """Whether each CR is followed by LF and each LF follows a CR.
 
-    Counting CRLF is three times slower than counting an octet. Lines of one length, as base64 has them, are
-    spared it: when a stride meets LF alone, a stride one octet before it CR alone, and together they are as
-    many as there are, then all stand in pairs.
+    Of a large message most are lines of one length, as base64 has them. Those are found good in a tenth of
+    the time that counting takes; what stands around them is counted.
     """
+    begin, end = _even_lines(octets) if len(octets) > _WORTH_A_LOOK else (0, 0)
+    if begin < end:
+        return _are_pairs(octets[:begin]) and _are_pairs(octets[end:])
+    return _are_pairs(octets)
+
+
+def _are_pairs(octets: bytes) -> bool:
     feeds = octets.count(b"\n")
-    if feeds != octets.count(b"\r"):
-        return False
-    if len(octets) > _WORTH_A_STRIDE:
-        first = octets.find(b"\n")
-        step = octets.find(b"\n", first + 1) - first
-        if first > 0 and step > 1 and (len(octets) - 1 - first) // step + 1 == feeds:
-            if octets[first::step].count(b"\n") == octets[first - 1 : -1 : step].count(b"\r") == feeds:
-                return True
-    return octets.count(b"\r\n") == feeds
+    return feeds == octets.count(b"\r") and feeds == octets.count(b"\r\n")
 
 
-#: Octets from which on two strides cost less than counting CRLF.
-_WORTH_A_STRIDE: Final = 512
+def _even_lines(octets: bytes) -> tuple[int, int]:
+    """From the CRLF before the first to that behind the last of the lines around the middle that are as long
+    as the one there, if nothing in them is a CR or LF; else two zeros.
+
+    A stride from LF to LF meets nothing else while lines are of one length. With these gone, and the CRs in
+    front of them, an octet that is not there is not there in no time.
+    """
+    middle = octets.find(b"\n", len(octets) // 2)
+    step = octets.find(b"\n", middle + 1) - middle
+    if middle < 1 or step < 2:
+        return 0, 0
+    index, offset = divmod(middle, step)
+    stride = octets[offset or step :: step]
+    index -= not offset
+    behind = stride[index:]
+    first = len(stride[:index].rstrip(b"\n"))
+    count = index - first + len(behind) - len(behind.lstrip(b"\n"))
+    begin = (offset or step) + first * step - 1
+    end = begin + (count - 1) * step + 2
+    lines = bytearray(octets[begin:end])
+    if lines[::step].count(b"\r") < count:
+        return 0, 0
+    lines[::step] = lines[1::step] = bytes(count)
+    return (0, 0) if b"\r" in lines or b"\n" in lines else (begin, end)
+
+
+#: Octets from which on looking for lines of one length costs less than counting.
+_WORTH_A_LOOK: Final = 2048
