@@ -186,7 +186,11 @@ class Pool:
     @property
     def _is_crowded(self) -> bool:
         """Whether the server takes no more than it has: one of these will do."""
-        return self._was_crowded and self.is_down and len(self._clients) > len(self._idle)
+        return self._was_crowded and self.is_down and self._is_in_use
+
+    @property
+    def _is_in_use(self) -> bool:
+        return len(self._clients) > len(self._idle)
 
     async def _make(self) -> SMTPClient:
         if self.is_down:
@@ -210,6 +214,7 @@ class Pool:
         self._failures, self._down_until = 0, 0.0
         self._clients[client] = _Kept(1)
         client.when_gone.addCallback(lambda _: self._forget(client))
+        self._wake_next()  # a server that was crowded takes more again
         return client
 
     def _failed(self, error: UpstreamFailed) -> None:
@@ -239,11 +244,19 @@ class Pool:
                 most -= 1
                 free.callback(None)
 
+    def _wake_next(self) -> None:
+        """Somebody, if there is one for him that is free, or room for another."""
+        if not self.is_busy:
+            self._wake(len(self._idle) or 1)
+
     def _forget(self, client: SMTPClient) -> None:
         self._clients.pop(client, None)
         if client in self._idle:
             self._idle.remove(client)
-        self._wake(len(self._waiting))  # if it was the last one, none of them has anything to wait for
+        if self._is_in_use:
+            self._wake_next()
+        else:
+            self._wake(len(self._waiting))  # none of them has anything to wait for
 
     def _sweep(self) -> None:
         now = self._reactor.seconds()
@@ -263,5 +276,4 @@ class Pool:
                 free.errback(UpstreamFailed(reply.UPSTREAM_BUSY))
         while self._waiting and self._waiting[0][1].called:
             self._waiting.popleft()
-        if not (self._is_full or self._is_crowded):
-            self._wake()
+        self._wake_next()
