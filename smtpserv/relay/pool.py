@@ -118,8 +118,11 @@ class Pool:
 
     @property
     def is_on_trial(self) -> bool:
-        """Whether it failed when it was last asked, and somebody finds out whether it answers again."""
-        return self._failures > 0 and self._connecting > 0
+        """Whether it failed when it was last asked, and somebody finds out whether it answers again.
+
+        A connection that is free is there to be taken meanwhile.
+        """
+        return not self._idle and self._failures > 0 and self._connecting > 0
 
     def take_kept(self) -> SMTPClient | None:
         """A connection for one transaction, if one is free."""
@@ -130,10 +133,11 @@ class Pool:
                 return client
         return None
 
-    async def take(self, fresh: bool = False) -> SMTPClient:
+    async def take(self, fresh: bool = False, stays: bool = True) -> SMTPClient:
         """A connection for one transaction; :meth:`give_back` it, whatever becomes of it.
 
         :param fresh: a new one, whatever is free: those that were kept proved stale.
+        :param stays: to wait for another's where the server turns out to take no more; if not, it is Crowded.
         :raises UpstreamFailed: when none can be had.
         """
         since = self._reactor.seconds()
@@ -147,7 +151,7 @@ class Pool:
                 try:
                     return await self._make()
                 except Crowded:
-                    if not self._is_crowded:
+                    if not (stays and self._is_crowded):
                         raise
             await self._wait(since)
         raise UpstreamFailed(reply.UPSTREAM_DOWN, "we are stopping")
