@@ -554,7 +554,9 @@ class LMTPTests(ClientCase):
         bye, later = Reply(421, "Bye", "4.3.2"), Reply(451, "Later")
         self.envelope(OK, OK, OK)
         self.content()
-        self.assertEqual(self.hear(OK + BYE), [])
+        for said, leaving in ((OK, False), (BYE, True)):
+            self.assertEqual(self.hear(said), [])
+            self.assertIs(self.dialogue.is_leaving, leaving)
         self.assertEqual(self.dialogue.conclude(later), Results([Reply(250, "Ok"), bye, later]))
 
     def test_conclude(self) -> None:

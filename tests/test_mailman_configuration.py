@@ -71,6 +71,6 @@ class ConfigurationTests(SynchronousTestCase):
         """A place that is none is named with its option."""
         self.assertIn("lmtp_host: ::1\nlmtp_port: 24\n", command(["--lmtp=::1,24"]))
         for option in ("--lmtp", "--smtp"):
-            for written in ("a", "a,", ",24", "a,b", "a,0"):
+            for written in ("a", "a,", ",24", "a,b", "a,0", "a,65536", "a,0000065536", "a,²"):
                 error = self.assertRaises(StartError, command, [f"{option}={written}"])
                 self.assertEqual(str(error), f"{option}: {written!r} is not HOST,PORT")

@@ -4,14 +4,19 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseDone, ResponseFailed
+from twisted.web.http import PotentialDataLoss
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface.verify import verifyObject
@@ -184,6 +189,47 @@ class RestTests(SynchronousTestCase):
         self.assertIn(f"more than {MAX_BODY} octets", self.away())
         self.treq.flush()
         self.assertEqual(len(self.mailman.left), 1)
+
+    def begun(self, begin: bytes = b"") -> "tuple[Deferred[bool], Any, StringTransport]":
+        """An answer that has begun with this: who waits for it, the body, and its connection."""
+        connection = StringTransport()
+        bodies: list[Any] = []
+        response = SimpleNamespace(code=200, deliverBody=bodies.append)
+        client = SimpleNamespace(get=lambda *_, **__: succeed(response))
+        directory = RestDirectory(client, "https://127.0.0.1/3.1", LOGIN, self.clock)
+        asked = Deferred.fromCoroutine(directory.knows("ant@lists.example.org"))
+        (body,) = bodies
+        body.makeConnection(connection)
+        body.dataReceived(begin)
+        return asked, body, connection
+
+    def test_let_go(self) -> None:
+        """Who is let go is cut off; TLS would wait for him to say goodbye, and he may go on for ever."""
+        asked, _, connection = self.begun(b"{")
+        self.assertEqual(connection.producerState, "producing")
+        self.clock.advance(DEADLINE)
+        self.failureResultOf(asked, DirectoryAway)
+        self.assertEqual((connection.producerState, connection.disconnecting), ("stopped", False))
+        asked, body, connection = self.begun(b" " * (MAX_BODY + 1))
+        self.failureResultOf(asked, DirectoryAway)
+        self.assertEqual((connection.producerState, connection.disconnecting), ("stopped", False))
+        body.dataReceived(b" ")
+        self.assertLessEqual(len(body._octets), MAX_BODY + 1)
+
+    def test_ends(self) -> None:
+        """An answer may end with its connection, if it had not told its length; less than that is none."""
+        for reason, answers in (
+            (ResponseDone(), True),
+            (PotentialDataLoss(), True),
+            (ResponseFailed([Failure(ConnectionDone())]), False),
+            (ConnectionLost(), False),
+        ):
+            asked, body, _ = self.begun(b'{"entries": []}')
+            body.connectionLost(Failure(reason))
+            if answers:
+                self.assertIs(self.successResultOf(asked), False)
+            else:
+                self.failureResultOf(asked, DirectoryAway)
 
     def test_parallel(self) -> None:
         """So many questions are under way at once; the others wait, and all have an end."""

@@ -429,13 +429,18 @@ class WrapperTests(MailmanCase):
     def test_loop(self) -> None:
         """A message that goes in circles by way of its lists is refused, as the proxy refuses it."""
         self.start_wrapper()
-        for count, answer in ((10, "250 2.6.0"), (11, "554 5.4.6")):
+        for count, rest, answer in (
+            (10, CONTENT, "250 2.6.0"),
+            (11, CONTENT, "554 5.4.6"),
+            (10, b"", "250 2.6.0"),
+            (11, b"", "554 5.4.6"),
+        ):
             client = self.client()
             client.say(MAIL)
             self.rcpt(client, "ant-hill@lists.example")
             received = "Received: from a by mx.example with SMTP; Sun, 22 Nov 2026 16:00:00 +0000\r\n"
-            self.assertEqual(self.post(client, received.encode() * count + CONTENT)[-1], answer)
-        self.assertEqual(len(self.delivered), 1)
+            self.assertEqual(self.post(client, received.encode() * count + rest)[-1], answer)
+        self.assertEqual(len(self.delivered), 2)
 
     def test_no_list(self) -> None:
         """Who is no list is nobody in a domain of lists, and somebody elsewhere."""

@@ -41,9 +41,6 @@ _DECISIONS: Final = (
     *(Reply(450, "Later", "4.9.7"), Reply(550, "No", "5.9.7")),
 )
 
-#: Seconds in which whatever a client waits for has come.
-_LONG: Final = 700
-
 
 class Game:
     """One proxy, one upstream and some clients, each of whom sends messages or goes away.

@@ -13,7 +13,7 @@ from smtpserv.dialogue.command import Command, Plain
 from smtpserv.error import SMTPError
 from smtpserv.message import Peer
 from smtpserv.relay.client import WORTH_SENDING, GivenUp, UpstreamFailed
-from smtpserv.relay.patience import Patience
+from smtpserv.relay.patience import GOODBYE, Patience
 from smtpserv.reply import Reply, Results
 from tests.relay_tools import BYE, DATA, EHLO, GO, GREETING, MAIL, NO, NOOP, OK, RCPT, Connection, RelayCase
 
@@ -218,6 +218,19 @@ class PatienceTests(RelayCase):
             question = connection.client.write_chunk(b"x", last)
             self.assert_patient(connection, seconds)
             self.assert_failed(question, UpstreamFailed, SLOW)
+
+    def test_leaving(self) -> None:
+        """Of one that says 421 to a recipient, and neither closes nor goes on, little is waited for."""
+        connection = Connection(patience=Patience(), lmtp=True).ready()
+        connection.exchange((MAIL, OK), (RCPT, OK), (RCPT, OK), (RCPT, OK), (RCPT, OK), (DATA, GO))
+        verdict = connection.client.end()
+        connection.clock.advance(100.0)
+        connection.say(OK + BYE)
+        connection.clock.advance(GOODBYE / 2)
+        connection.say(NO)
+        self.assert_patient(connection, GOODBYE / 2)
+        done, bye, no = Reply(250, "Ok"), Reply(421, "Bye", "4.3.2"), Reply(550, "No", "5.1.1")
+        self.assertEqual(self.successResultOf(verdict), Results([done, bye, no, reply.UPSTREAM_SLOW]))
 
     def test_congested(self) -> None:
         """A server that takes no more content is waited for from when it stopped."""

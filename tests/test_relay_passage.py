@@ -121,6 +121,20 @@ class EnvelopeTests(PassageCase):
             self.assertEqual(self.refused(waiting), heard)
             self.assert_free()
 
+    def test_session_refused(self) -> None:
+        """What the server has against our session it would have against each message: the connection goes."""
+        for code in (530, 534, 535, 538):
+            self.setUp()
+            waiting = self.open()
+            self.server = self.door.open()
+            self.server.hear()
+            self.assertEqual(self.server.say(f"{code} 5.7.0 Not like this\r\n".encode()), b"QUIT\r\n")
+            self.assertEqual(self.refused(waiting), Reply(451, "Not like this", "4.7.0"))
+            self.server.say(b"221 Bye\r\n")
+            waiting = self.open()
+            self.door.open().say(OK)
+            self.successResultOf(waiting)
+
     def test_parameters(self) -> None:
         """What can't be passed on is refused before it is asked."""
         waiting = self.open(ReversePath("a@a.example", {"SMTPUTF8": None}))

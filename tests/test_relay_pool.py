@@ -257,6 +257,63 @@ class BoundTests(PoolCase):
         self.pass_time(BACK_OFF)
         self.assertIs(self.successResultOf(second) if self.door.open() else None, self.door.made[1].client)
 
+    def test_crowded_no_more(self) -> None:
+        """When it takes one again, the next asks at once, and so on as far as the limit."""
+        self.make(connections=4)
+        self.taken()
+        waiting = [self.take() for _ in range(3)]
+        for _ in range(3):
+            self.door.fail(Crowded(reply.UPSTREAM_DOWN, "421 too many"))
+        waiting.append(self.take())
+        self.pass_time(BACK_OFF)
+        for each in waiting[:3]:
+            self.assertEqual(len(self.door.asked), 1)
+            self.door.open()
+            self.successResultOf(each)
+        self.assertEqual(self.door.asked, [])
+        self.assertNoResult(waiting[3])
+
+    def test_fresh_when_crowded(self) -> None:
+        """Where who waits wants a new one, a free one is for the next."""
+        first, second, _ = self.taken(), self.taken(), self.taken()
+        fresh = [self.take(fresh=True) for _ in range(2)]
+        for _ in range(4):
+            self.pass_time(BACK_OFF)
+            while self.door.asked:
+                self.door.fail(Crowded(reply.UPSTREAM_DOWN, "421 too many"))
+        waiting = [self.take() for _ in range(2)]
+        self.pool.give_back(first.client)
+        self.pool.give_back(second.client)
+        self.pass_time(2 * SWEEP)
+        self.assertEqual({self.successResultOf(each) for each in waiting}, {first.client, second.client})
+        for each in fresh:
+            self.assertNoResult(each)
+
+    def test_lost_one_of_several(self) -> None:
+        """For one that is lost the next makes another; those behind stay as they are."""
+        self.make(connections=2)
+        made, other = self.taken(), self.taken()
+        waiting = [self.take() for _ in range(3)]
+        before = list(self.pool._waiting)
+        made.wire.lose()
+        self.assertEqual(len(self.door.asked), 1)
+        self.assertEqual(list(self.pool._waiting), before[1:])
+        self.pool.give_back(other.client)
+        self.assertIs(self.successResultOf(waiting[1]), other.client)
+        self.door.open()
+        self.successResultOf(waiting[0])
+
+    def test_lost_one_of_a_crowd(self) -> None:
+        """While the server takes no more, one that is lost changes nothing, and nobody loses his turn."""
+        made, other = self.taken(), self.taken()
+        first, second = self.take(), self.take()
+        for _ in range(2):
+            self.door.fail(Crowded(reply.UPSTREAM_DOWN, "421 too many"))
+        made.wire.lose()
+        self.pool.give_back(other.client)
+        self.assertIs(self.successResultOf(first), other.client)
+        self.assertNoResult(second)
+
     def test_given_up(self) -> None:
         """Who waits no more is passed over."""
         self.make(connections=1)

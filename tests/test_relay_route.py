@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import GivenUp, UpstreamFailed
+from smtpserv.relay.client import Crowded, GivenUp, UpstreamFailed
 from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Lent, Route
 from tests.relay_tools import Door, RelayCase, begun
@@ -17,9 +17,14 @@ class RouteTests(RelayCase):
     """``Route`` and ``Lent``."""
 
     def setUp(self) -> None:
+        self.make(1, 1)
+
+    def make(self, *connections: int) -> None:
+        """Have a route of two servers that take so many."""
         self.clock = Clock()
         self.doors = [Door(self.clock, *offers) for offers in (("DSN", "SIZE 1"), ("DSN", "SMTPUTF8"))]
-        self.pools = [Pool(self.clock, door, PoolLimits(connections=1)) for door in self.doors]
+        limits = [PoolLimits(connections=each) for each in connections]
+        self.pools = [Pool(self.clock, *each, lambda: 1.0) for each in zip(self.doors, limits, strict=True)]
         self.route = Route(self.pools)
 
     def taken(self, door: int = 0) -> Lent:
@@ -50,6 +55,7 @@ class RouteTests(RelayCase):
 
     def test_tried_again(self) -> None:
         """While somebody finds out whether the first one answers again, the others take the next at once."""
+        self.make(2, 1)
         self.taken(1).give_back()
         self.clock.advance(1.0)
         finding_out = begun(self.route.take)
@@ -68,6 +74,82 @@ class RouteTests(RelayCase):
         self.assertNoResult(third)
         first.give_back()
         self.assertIs(self.successResultOf(third).client, first.client)
+
+    def test_busy_and_tried_again(self) -> None:
+        """Where all connections to the first are used, one waits while the next is tried again."""
+        self.make(1, 2)
+        first, waiting = self.taken(), begun(self.route.take)
+        self.doors[1].fail(UpstreamFailed(reply.UPSTREAM_DOWN))
+        self.clock.advance(1.0)
+        finding_out, other = begun(self.route.take), begun(self.route.take)
+        self.assertEqual(len(self.doors[1].asked), 1)
+        for each in (waiting, other):
+            first.give_back()
+            first = self.successResultOf(each)
+        self.assertNoResult(finding_out)
+
+    def test_kept_while_tried_again(self) -> None:
+        """A free connection to it is taken meanwhile."""
+        self.make(1, 9)
+        self.taken()
+        lent = []
+        for _ in range(2):
+            waiting = begun(self.route.take)
+            self.doors[1].open()
+            lent.append(self.successResultOf(waiting))
+        waiting = begun(self.route.take)
+        self.crowd(1)
+        self.clock.advance(1.0)
+        finding_out = begun(self.route.take)
+        self.assertEqual(len(self.doors[1].asked), 1)
+        lent[0].give_back()
+        self.assertIs(self.successResultOf(begun(self.route.take)).client, lent[0].client)
+        for each in (waiting, finding_out):
+            self.assertNoResult(each)
+
+    def crowd(self, door: int = 0) -> None:
+        """A server takes no more."""
+        self.doors[door].fail(Crowded(reply.UPSTREAM_DOWN, "421 too many"))
+
+    def test_crowded(self) -> None:
+        """Who finds that the first takes no more goes on to the next at once, as do those who come later."""
+        self.make(9, 9)
+        self.taken()
+        for _ in range(2):
+            waiting = begun(self.route.take)
+            if self.doors[0].asked:
+                self.crowd()
+            self.doors[1].open()
+            self.assertIs(self.successResultOf(waiting).client, self.doors[1].made[-1].client)
+
+    def test_all_crowded(self) -> None:
+        """If none takes more, one waits for the first that has some."""
+        self.make(9, 9)
+        first = self.taken()
+        waiting = begun(self.route.take)
+        self.crowd()
+        self.crowd(1)
+        self.assertNoResult(waiting)
+        first.give_back()
+        self.assertIs(self.successResultOf(waiting).client, first.client)
+
+    def test_crowded_by_others(self) -> None:
+        """One that takes no more and has none of ours is not waited for."""
+        self.make(9, 9)
+        second = self.taken(1)
+        self.clock.advance(1.0)
+        waiting = begun(self.route.take)
+        self.crowd()
+        self.crowd(1)
+        self.assertNoResult(waiting)
+        second.give_back()
+        self.assertIs(self.successResultOf(waiting).client, second.client)
+        self.clock.advance(2.0)
+        second.client.abort()
+        waiting = begun(self.route.take)
+        self.crowd()
+        self.crowd(1)
+        self.assert_failed(waiting, Crowded, "451 4.4.1")
 
     def test_none_while_tried_again(self) -> None:
         """If none but the first is left, they wait for it."""

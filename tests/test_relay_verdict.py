@@ -27,7 +27,9 @@ class VerdictTests(RelayCase):
                 Reply(451, "Must issue STARTTLS first", "4.7.0"),
             ),
             (Reply(530, "Authentication required", ""), Reply(451, "Authentication required", "4.0.0")),
+            (Reply(534, "Too weak", "5.7.9"), Reply(451, "Too weak", "4.7.9")),
             (Reply(535, "No longer", "5.7.8"), Reply(451, "No longer", "4.7.8")),
+            (Reply(538, "Not in clear", "5.7.11"), Reply(451, "Not in clear", "4.7.11")),
         ):
             self.assertEqual(passed_on(said), heard)
 

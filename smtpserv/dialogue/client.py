@@ -93,6 +93,11 @@ class ClientDialogue:
         return self._sent[0] if self._sent else None
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether one of LMTP's replies to a message was 421, and others are still to come, if they do."""
+        return any(each.code == 421 for each in self._results)
+
+    @property
     def ahead(self) -> State:
         """Where the session stands when all that is under way is accepted."""
         ahead = self.state

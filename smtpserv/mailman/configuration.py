@@ -83,7 +83,8 @@ def read_place(written: str) -> tuple[str, int]:
     :raises ValueError: for what does not tell both.
     """
     host, _, port = written.rpartition(",")
-    if not host or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+    is_number = port.isascii() and port.isdigit() and len(port) < 6
+    if not (host and is_number and 0 < int(port) < 65536):
         raise ValueError("HOST,PORT")
     return host, int(port)
 

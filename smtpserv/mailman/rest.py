@@ -113,20 +113,26 @@ class _Body(Protocol):
 
     def __init__(self) -> None:
         #: All of it. Cancelling it closes the connection, for the server may never do so.
-        self.complete: Final[Deferred[bytes]] = Deferred(lambda _: self.transport.loseConnection())
+        self.complete: Final[Deferred[bytes]] = Deferred(lambda _: self._close())
         self._octets: Final = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
         """Some of it."""
+        if self.complete.called:
+            return
         self._octets.extend(data)
         if len(self._octets) > MAX_BODY:
-            self.transport.loseConnection()
+            self._close()
             self._end(Failure(DirectoryAway(f"an answer of more than {MAX_BODY} octets")))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end, which not every server tells in advance."""
         is_whole = reason.check(ResponseDone, http.PotentialDataLoss)
         self._end(bytes(self._octets) if is_whole else reason)
+
+    def _close(self) -> None:
+        """At once: ``loseConnection`` has TLS wait for the server to close as well."""
+        self.transport.stopProducing()
 
     def _end(self, result: bytes | Failure) -> None:
         if not self.complete.called:

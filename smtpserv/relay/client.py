@@ -18,7 +18,7 @@ from smtpserv.dialogue.command import Command, Hello, Plain
 from smtpserv.dialogue.replies import MalformedReply
 from smtpserv.error import SMTPError
 from smtpserv.message import Peer, TLSFacts
-from smtpserv.relay.patience import Patience
+from smtpserv.relay.patience import GOODBYE, Patience
 from smtpserv.relay.verdict import passed_on
 from smtpserv.reply import Reply, Results
 
@@ -217,6 +217,8 @@ class SMTPClient(TwistedProtocol):
         if self.transport is not None and (self._questions or moved):
             awaited = self.dialogue.awaited
             patience = self._patience.of("" if moved or awaited is None else awaited.verb)
+            if self.dialogue.is_leaving:
+                patience = min(patience, GOODBYE)
             if now - self._waiting_since >= patience:
                 self.abort(UpstreamFailed(reply.UPSTREAM_SLOW))
 
@@ -241,6 +243,7 @@ class SMTPClient(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Hand out the answers."""
+        was_leaving = self.dialogue.is_leaving
         self.dialogue.receive(data)
         try:
             while (answer := self.dialogue.next_answer()) is not None:
@@ -253,6 +256,8 @@ class SMTPClient(TwistedProtocol):
         except MalformedReply as error:
             self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, error))
             return
+        if self.dialogue.is_leaving and not was_leaving:
+            self._waiting_since = self._clock.seconds()
         self._flush()
         if self.dialogue.state is state.CLOSED:
             self._close()

@@ -19,7 +19,7 @@ from smtpserv.relay.client import GivenUp, UpstreamFailed
 from smtpserv.relay.forwarding import hello_as, introduction
 from smtpserv.relay.parameters import pass_recipient, pass_sender
 from smtpserv.relay.route import Lent, Route
-from smtpserv.relay.verdict import all_passed_on, passed_on
+from smtpserv.relay.verdict import all_passed_on, is_of_our_session, passed_on
 from smtpserv.reply import Reply, Results
 from smtpserv.trace import LoopWatch
 
@@ -161,6 +161,8 @@ class Passage:
 
     def _opened(self, answer: Reply, reverse_path: ReversePath) -> "Passage":
         if not answer.accepted:
+            if is_of_our_session(answer):
+                self._lent.spend()
             raise SMTPError(passed_on(answer))
         self.answer = passed_on(answer)
         self._reverse_path, self._accepted = reverse_path, []

@@ -5,7 +5,7 @@ from typing import Final
 
 from smtpserv.dialogue import state
 
-#: For the answer to QUIT; nothing hangs on it.
+#: For the answer to QUIT, and what follows a 421; little hangs on it.
 GOODBYE: Final = 10.0
 
 

@@ -118,8 +118,11 @@ class Pool:
 
     @property
     def is_on_trial(self) -> bool:
-        """Whether it failed when it was last asked, and somebody finds out whether it answers again."""
-        return self._failures > 0 and self._connecting > 0
+        """Whether it failed when it was last asked, and somebody finds out whether it answers again.
+
+        A connection that is free is there to be taken meanwhile.
+        """
+        return not self._idle and self._failures > 0 and self._connecting > 0
 
     def take_kept(self) -> SMTPClient | None:
         """A connection for one transaction, if one is free."""
@@ -130,10 +133,11 @@ class Pool:
                 return client
         return None
 
-    async def take(self, fresh: bool = False) -> SMTPClient:
+    async def take(self, fresh: bool = False, stays: bool = True) -> SMTPClient:
         """A connection for one transaction; :meth:`give_back` it, whatever becomes of it.
 
         :param fresh: a new one, whatever is free: those that were kept proved stale.
+        :param stays: to wait for another's where the server turns out to take no more; if not, it is Crowded.
         :raises UpstreamFailed: when none can be had.
         """
         since = self._reactor.seconds()
@@ -147,7 +151,7 @@ class Pool:
                 try:
                     return await self._make()
                 except Crowded:
-                    if not self._is_crowded:
+                    if not (stays and self._is_crowded):
                         raise
             await self._wait(since)
         raise UpstreamFailed(reply.UPSTREAM_DOWN, "we are stopping")
@@ -186,7 +190,11 @@ class Pool:
     @property
     def _is_crowded(self) -> bool:
         """Whether the server takes no more than it has: one of these will do."""
-        return self._was_crowded and self.is_down and len(self._clients) > len(self._idle)
+        return self._was_crowded and self.is_down and self._is_in_use
+
+    @property
+    def _is_in_use(self) -> bool:
+        return len(self._clients) > len(self._idle)
 
     async def _make(self) -> SMTPClient:
         if self.is_down:
@@ -210,6 +218,7 @@ class Pool:
         self._failures, self._down_until = 0, 0.0
         self._clients[client] = _Kept(1)
         client.when_gone.addCallback(lambda _: self._forget(client))
+        self._wake_next()  # a server that was crowded takes more again
         return client
 
     def _failed(self, error: UpstreamFailed) -> None:
@@ -239,11 +248,19 @@ class Pool:
                 most -= 1
                 free.callback(None)
 
+    def _wake_next(self) -> None:
+        """Somebody, if there is one for him that is free, or room for another."""
+        if not self.is_busy:
+            self._wake(len(self._idle) or 1)
+
     def _forget(self, client: SMTPClient) -> None:
         self._clients.pop(client, None)
         if client in self._idle:
             self._idle.remove(client)
-        self._wake(len(self._waiting))  # if it was the last one, none of them has anything to wait for
+        if self._is_in_use:
+            self._wake_next()
+        else:
+            self._wake(len(self._waiting))  # none of them has anything to wait for
 
     def _sweep(self) -> None:
         now = self._reactor.seconds()
@@ -263,5 +280,4 @@ class Pool:
                 free.errback(UpstreamFailed(reply.UPSTREAM_BUSY))
         while self._waiting and self._waiting[0][1].called:
             self._waiting.popleft()
-        if not (self._is_full or self._is_crowded):
-            self._wake()
+        self._wake_next()

@@ -5,7 +5,7 @@ from typing import Final
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import SMTPClient, UpstreamFailed
+from smtpserv.relay.client import Crowded, SMTPClient, UpstreamFailed
 from smtpserv.relay.pool import Pool
 
 
@@ -24,18 +24,24 @@ class Route:
     async def take(self, fresh: bool = False) -> "Lent":
         """A connection to the first server that answers.
 
-        The others come before one that has none to spare, for which one would have to wait, and before one
-        that failed and is just being tried again, for it may take long to fail once more.
+        The others come before one that has none to spare, for which one would have to wait, whether that is
+        known or turns out. Last comes one that failed and is just being tried again, for it may take long to
+        fail once more.
 
         :param fresh: a new one, whatever is free.
         :raises UpstreamFailed: what the last one failed with.
         """
         failure = UpstreamFailed(reply.UPSTREAM_DOWN)
-        for pool in sorted(self.pools, key=lambda pool: (pool.is_busy, pool.is_on_trial)):
+        crowded = None
+        for pool in sorted(self.pools, key=lambda pool: (pool.is_on_trial, pool.is_busy)):
             try:
-                return Lent(pool, await pool.take(fresh))
+                return Lent(pool, await pool.take(fresh, stays=False))
             except UpstreamFailed as error:
                 failure = error
+                if isinstance(error, Crowded) and pool.is_busy:
+                    crowded = crowded or pool
+        if crowded is not None:
+            return Lent(crowded, await crowded.take(fresh))
         raise failure
 
     def comes_from(self, peer: Peer) -> bool:

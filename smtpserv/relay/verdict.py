@@ -9,9 +9,14 @@ from smtpserv.reply import Reply, Results
 _OF_OUR_SESSION: Final = frozenset({421, 530, 534, 535, 538})
 
 
+def is_of_our_session(answer: Reply) -> bool:
+    """Whether a server's reply is of no message, and so would be the same for the next one."""
+    return answer.code in _OF_OUR_SESSION
+
+
 def passed_on(answer: Reply) -> Reply:
     """A server's reply: with a status, and of its client's mail alone."""
-    if answer.code in _OF_OUR_SESSION:
+    if is_of_our_session(answer):
         return Reply(451, answer.text, f"4{answer.status[1:]}" if answer.status else None)
     return answer if answer.status else Reply(answer.code, answer.text)
 
