@@ -75,6 +75,16 @@ postlog   unix-dgram n - n - 1 postlogd
 """
 
 
+def settings(written: str) -> str:
+    """Each setting once, as it was said last.
+
+    Of one that is said twice every process of Postfix warns in the log. When there are more than ten such lines
+    before the log's own process reads the first, that one waits for itself, and all wait for it.
+    """
+    lines = {line.partition("=")[0].strip(): line for line in written.splitlines() if line.strip()}
+    return "".join(f"{line}\n" for line in lines.values())
+
+
 class Postfix:
     """A Postfix of our own.
 
@@ -90,7 +100,7 @@ class Postfix:
         for name in ("etc", "spool", "data", "log"):
             (here / name).mkdir()
         shutil.chown(here / "data", "postfix")
-        (here / "etc" / "main.cf").write_text(MAIN.format(here=here, upstream=upstream) + more)
+        (here / "etc" / "main.cf").write_text(settings(MAIN.format(here=here, upstream=upstream) + more))
         (here / "etc" / "master.cf").write_text(MASTER.format(port=self.address[1]))
         self.master = subprocess.Popen(
             [require("postfix"), "-c", str(here / "etc"), "start-fg"],
