@@ -95,7 +95,7 @@ class ClientDialogue:
     @property
     def is_leaving(self) -> bool:
         """Whether one of LMTP's replies to a message was 421, and others are still to come, if they do."""
-        return any(each.code == 421 for each in self._results)
+        return bool(self._results) and any(each.code == 421 for each in self._results)
 
     @property
     def ahead(self) -> State:

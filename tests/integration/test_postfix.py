@@ -78,8 +78,8 @@ postlog   unix-dgram n - n - 1 postlogd
 def settings(written: str) -> str:
     """Each setting once, as it was said last.
 
-    Of one that is said twice every process of Postfix warns in the log. When there are more than ten such lines
-    before the log's own process reads the first, that one waits for itself, and all wait for it.
+    Of one that is said twice every process of Postfix warns in the log. When there are more than ten such
+    lines before the log's own process reads the first, that one waits for itself, and all wait for it.
     """
     lines = {line.partition("=")[0].strip(): line for line in written.splitlines() if line.strip()}
     return "".join(f"{line}\n" for line in lines.values())
