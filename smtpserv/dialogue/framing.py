@@ -149,7 +149,7 @@ def find_dotted_line(octets: bytes) -> int:
             return -1
         if octets.startswith(b"\r\n.", max(dot - 2, 0)):
             return dot - 2
-    return octets.find(b"\r\n.", dot - 1)
+    return octets.find(b"\r\n.", dot + 1)
 
 
 #: Dots that are looked at one by one.

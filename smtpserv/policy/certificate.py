@@ -18,6 +18,7 @@ class CertificateChecker:
     An authority that vouches for anybody who asks vouches for nobody: with it there must be names.
 
     :param names: separated by commas, those that are let in; nothing for all.
+    :param in_thread: given to every checker; this one has nothing to wait for.
     :raises StartError: for a list without a name.
     """
 
