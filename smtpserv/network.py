@@ -42,6 +42,7 @@ def place_of(host: str) -> str:
     return str(ipaddress.ip_network((address, 64 if address.version == 6 else 32), strict=False))
 
 
+@lru_cache(4096)
 def is_local(host: str) -> bool:
     """Whether the peer is on this machine: a loopback address or a Unix socket."""
     address = ip_address(host)

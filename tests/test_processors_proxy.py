@@ -202,8 +202,8 @@ class MakingTests(SynchronousTestCase):
         """Those of a route, and its own."""
         proxy = make_proxy(Clock(), "mx.example", "2525", forward_client="yes", x_peer="yes", tls="none")
         self.assertEqual(str(proxy._route.pools[0].door), "mx.example:2525")
-        self.assertTrue(proxy._forward_client and proxy._x_peer)
-        self.assertFalse(make_proxy(Clock())._forward_client)
+        self.assertTrue(proxy._manner.forward_client and proxy._x_peer)
+        self.assertFalse(make_proxy(Clock())._manner.forward_client)
 
     def test_wrong(self) -> None:
         """What is wrong is told in a line."""

@@ -20,7 +20,9 @@ from smtpserv.reply import Reply, Results
 from tests.relay_tools import BYE, GO, GREETING, NO, OK, Connection, Door, RelayCase, begun
 from tests.server_tools import captured_log
 
-SESSION: Final = Session("3f2a", Peer("192.0.2.1", 2525), "EHLO", "client.example")
+SESSION: Final = Session(
+    "3f2a", Peer("192.0.2.1", 2525), "EHLO", "client.example", hostname="mx.example"
+)
 SENDER: Final = ReversePath("a@a.example")
 RECIPIENT: Final = ForwardPath("b@b.example")
 OTHER: Final = ForwardPath("c@b.example")
@@ -45,7 +47,7 @@ class PassageCase(RelayCase):
         self.clock = Clock()
         self.door = Door(self.clock, *offers, lmtp=lmtp)
         self.pool = Pool(self.clock, self.door, PoolLimits(connections=1), lambda: 1.0)
-        self.manner = Manner(trace=lambda _: HEAD, hostname="mx.example", **manner)
+        self.manner = Manner(trace=lambda *_: HEAD, **manner)
 
     def open(self, sender: ReversePath = SENDER, session: Session = SESSION) -> "Deferred[Passage]":
         """MAIL."""
@@ -157,7 +159,7 @@ class EnvelopeTests(PassageCase):
 
     def test_one_at_a_time(self) -> None:
         """Where only one fits, the next comes in the next transaction; one that was refused took no room."""
-        self.route_to(one_recipient=True)
+        self.route_to(is_final=True)
         passage = self.opened()
         self.assertEqual(self.ask(passage.add_recipient(RECIPIENT), NO).code, 550)
         self.assertTrue(self.ask(passage.add_recipient(RECIPIENT), OK).accepted)

@@ -27,7 +27,11 @@ class InquiryTests(SynchronousTestCase):
         self.waited: list[float] = []
         self.unwanted: list[Any] = []
         self.resumed = 0
-        self.inquiry = Inquiry(self.clock, self.waited.append, self._resume, self.unwanted.append)
+        self.inquiry = Inquiry(self.clock, self._note, self._resume, self.unwanted.append)
+
+    def _note(self, now: float, since: float) -> None:
+        self.assertEqual(now, self.clock.seconds())
+        self.waited.append(since)
 
     def _resume(self) -> None:
         self.resumed += 1

@@ -5,7 +5,7 @@ server allows: where it offers PIPELINING (RFC 2920) before those ahead of them 
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from smtpserv.dialogue import state
@@ -35,11 +35,9 @@ _USUAL_CLASSES: Final = (2, 4, 5)
 
 _AFTER_3YZ: Final = frozenset({state.DATA, state.AUTH})
 
-#: What LMTP answers once for each recipient (RFC 2033 section 4.2).
-_CONCLUSIONS: Final = frozenset({state.END_OF_DATA, state.LAST_CHUNK})
-
-#: Where nothing is known of the server that it said before.
-_STRANGERS: Final = frozenset({state.CONNECTED, state.TLS})
+#: Whose first reply may not be all: EHLO is said once more as HELO, and LMTP answers the end of a message
+#: once for each recipient (RFC 2033 section 4.2).
+_GOING_ON: Final = frozenset({"EHLO", state.END_OF_DATA, state.LAST_CHUNK})
 
 
 class Answer(NamedTuple):
@@ -61,6 +59,7 @@ class ClientDialogue:
     __slots__ = (
         "state",
         "offers",
+        "is_leaving",
         "_lmtp",
         "_input",
         "_output",
@@ -75,9 +74,11 @@ class ClientDialogue:
         self.state = state.CONNECTING
         #: What the server announced: keyword in capitals -> what stood behind it.
         self.offers: Mapping[str, str] = {}
+        #: Whether one of LMTP's replies to a message was 421, and others are still to come, if they do.
+        self.is_leaving = False
         self._lmtp = lmtp
         self._input = ReplyReader()
-        self._output: list[bytes] = []
+        self._output = b""
         #: Commands that may not go out yet, and those that went and were not answered.
         self._held: deque[Command] = deque()
         self._sent: deque[Command] = deque([GREETING])
@@ -93,16 +94,12 @@ class ClientDialogue:
         return self._sent[0] if self._sent else None
 
     @property
-    def is_leaving(self) -> bool:
-        """Whether one of LMTP's replies to a message was 421, and others are still to come, if they do."""
-        return bool(self._results) and any(each.code == 421 for each in self._results)
-
-    @property
     def ahead(self) -> State:
         """Where the session stands when all that is under way is accepted."""
         ahead = self.state
-        for command in (*self._sent, *self._held):
-            ahead = state.next_state(ahead, command.verb, _FORESEEN.get(command.verb, 250))
+        if self._sent:  # what is held waits for what was sent
+            for command in (*self._sent, *self._held):
+                ahead = state.next_state(ahead, command.verb, _FORESEEN.get(command.verb, 250))
         return ahead
 
     def say(self, command: Command) -> None:
@@ -129,9 +126,9 @@ class ClientDialogue:
         if b"." in content:
             tail = self._tail
             stuffed = (tail + content).replace(b"\r\n.", b"\r\n..")
-            self._output.append(stuffed[len(tail) :])
+            self._output += stuffed[len(tail) :]
         else:
-            self._output.append(content)
+            self._output += content
         self._tail = content[-2:] if len(content) > 1 else (self._tail + content)[-2:]
 
     def end(self) -> None:
@@ -141,7 +138,7 @@ class ClientDialogue:
         """
         if not self._takes_mail_data:
             raise ValueError("the end of mail data is out of order")
-        self._output.append(b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n")
+        self._output += b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
         self._tail = b"\r\n"
         self._sent.append(END_OF_DATA)
 
@@ -154,7 +151,7 @@ class ClientDialogue:
         if "CHUNKING" not in self.offers or self._held or not state.in_order(self.ahead, command.verb):
             raise ValueError("a chunk is out of order")
         self._send(command)
-        self._output.append(octets)
+        self._output += octets
 
     def receive(self, octets: bytes) -> None:
         """Take what the network brought, any amount. :meth:`next_answer` then tells what it means."""
@@ -163,8 +160,8 @@ class ClientDialogue:
 
     def take_output(self) -> bytes:
         """What is to be sent to the server now."""
-        output, self._output = self._output, []
-        return output[0] if len(output) == 1 else b"".join(output)
+        output, self._output = self._output, b""
+        return output
 
     def next_answer(self) -> Answer | None:
         """What the server answered next; None when more octets are needed, or it is over.
@@ -178,7 +175,8 @@ class ClientDialogue:
                 return None
             answer = self._answer(reply)
             if answer is not None:
-                self._release()
+                if self._held:
+                    self._release()
                 return answer
         return None
 
@@ -193,7 +191,7 @@ class ClientDialogue:
         :param rest: is of the other recipients.
         :return: None if no reply had come, or none was awaited.
         """
-        results, self._results = self._results, []
+        results, self._results, self.is_leaving = self._results, [], False
         return Results([*results, *[rest] * (self._recipients - len(results))]) if results else None
 
     def close(self) -> None:
@@ -211,7 +209,7 @@ class ClientDialogue:
         return "PIPELINING" in self.offers and self._sent[-1].verb not in _LAST_OF_A_GROUP
 
     def _send(self, command: Command) -> None:
-        self._output.append(render(command))
+        self._output += render(command)
         self._sent.append(command)
 
     def _release(self) -> None:
@@ -219,46 +217,69 @@ class ClientDialogue:
             self._send(self._held.popleft())
 
     def _answer(self, reply: Reply) -> Answer | None:
-        """Move the table by a reply; None when it is not the whole answer, or none that matters."""
+        """Move the table by a reply; None when it is not the whole answer."""
         if not self._sent:
             return self._unasked(reply)
         command = self._sent[0]
-        if reply.code != 421 and reply.reply_class not in _CLASSES.get(command.verb, _USUAL_CLASSES):
-            raise MalformedReply(f"{reply.code} is no answer to {command.verb}")
-        if command.verb == "EHLO" and reply.reply_class == 5:
-            assert isinstance(command, Hello)
-            self._sent[0] = Hello("HELO", command.name)
-            self._output.append(render(self._sent[0]))
-            return None
-        if self._lmtp and command.verb in _CONCLUSIONS and not self._is_last(reply):
+        verb, code = command.verb, reply.code
+        if code // 100 not in _CLASSES.get(verb, _USUAL_CLASSES) and code != 421:
+            raise MalformedReply(f"{code} is no answer to {verb}")
+        if verb in _GOING_ON and self._goes_on(command, reply):
             return None
         self._sent.popleft()
-        results, self._results = self._results, []
-        self._move(command, next((each for each in results if each.code == 421), reply))
-        return Answer(command, Results(results) if results else reply)
+        if self._results:
+            return self._conclude(command)
+        self._move(verb, reply)
+        return Answer(command, reply)
 
-    def _is_last(self, reply: Reply) -> bool:
-        """Keep one recipient's reply. Behind a 421 others may still come, and one of them may be a yes."""
+    def _goes_on(self, command: Command, reply: Reply) -> bool:
+        """Whether more is to come. Behind a 421 others may still, and one of them may be a yes."""
+        if type(command) is Hello:
+            is_unknown = reply.reply_class == 5
+            if is_unknown:
+                self._sent[0] = Hello("HELO", command.name)
+                self._output += render(self._sent[0])
+            return is_unknown
+        if not self._lmtp:
+            return False
         self._results.append(reply)
-        return len(self._results) >= self._recipients
+        self.is_leaving |= reply.code == 421
+        return len(self._results) < self._recipients
 
-    def _move(self, command: Command, reply: Reply) -> None:
-        now = self.state = state.next_state(self.state, command.verb, reply.code)
-        self._see_whether_it_makes_sense(now, reply)
-        if command.verb == "RCPT" and reply.accepted:
-            self._recipients += 1
-        elif type(command) is Hello and reply.accepted:
-            self.offers = _offers(reply) if command.verb != "HELO" else {}
-        elif now in _STRANGERS:
-            self.offers = {}
+    def _conclude(self, command: Command) -> Answer:
+        """All recipients of a message have their reply."""
+        results, self._results, self.is_leaving = self._results, [], False
+        self._move(command.verb, next((each for each in results if each.code == 421), results[-1]))
+        return Answer(command, Results(results))
+
+    def _move(self, verb: str, reply: Reply) -> None:
+        code = reply.code
+        now = self.state = state.next_state(self.state, verb, code)
+        if code < 400:
+            if code >= 300 and now not in _AFTER_3YZ:
+                raise MalformedReply(f"{code} goes on where nothing can")
+            learn = _LEARN.get(verb)
+            if learn is not None:
+                learn(self, reply)
         if now is state.READY:
             self._recipients = 0
 
-    def _see_whether_it_makes_sense(self, now: State, reply: Reply) -> None:
-        if reply.reply_class == 3 and now not in _AFTER_3YZ:
-            raise MalformedReply(f"{reply.code} goes on where nothing can")
-        if now is state.TLS and len(self._input):
+    # What the server's acceptance tells.
+
+    def _learn_offers(self, reply: Reply) -> None:
+        self.offers = _offers(reply)
+
+    def _learn_recipient(self, _: Reply) -> None:
+        self._recipients += 1
+
+    def _learn_tls(self, reply: Reply) -> None:
+        if len(self._input):
             raise MalformedReply("something was said behind the answer to STARTTLS")
+        self._forget(reply)
+
+    def _forget(self, _: Reply) -> None:
+        """It is a stranger again, or one that knows no extensions."""
+        self.offers = {}
 
     def _unasked(self, reply: Reply) -> Answer:
         if reply.reply_class not in (4, 5):
@@ -274,3 +295,13 @@ def _offers(reply: Reply) -> dict[str, str]:
         keyword, _, argument = line.partition(" ")
         offers[keyword.upper()] = argument.strip()
     return offers
+
+
+_LEARN: Final[Mapping[str, Callable[[ClientDialogue, Reply], None]]] = {
+    "EHLO": ClientDialogue._learn_offers,
+    "LHLO": ClientDialogue._learn_offers,
+    "HELO": ClientDialogue._forget,
+    "XCLIENT": ClientDialogue._forget,
+    "STARTTLS": ClientDialogue._learn_tls,
+    "RCPT": ClientDialogue._learn_recipient,
+}

@@ -43,11 +43,16 @@ class ReplyReader:
         :raises MalformedReply: for a line that is none, a code that changes within a reply (RFC 5321 section
             4.2.1), and a reply without an end.
         """
-        while (end := self._buffer.find(b"\r\n", 0, MAX_LINE)) >= 0:
+        while self._buffer:
+            end = self._buffer.find(b"\r\n", 0, MAX_LINE)
+            if end < 0:
+                break
             line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
             if line[3:4] != b"-":
+                if not self._lines:
+                    return _single(line)
                 lines, self._lines, self._size = [*self._lines, line], [], 0
-                return _single(line) if len(lines) == 1 else _reply(lines)
+                return _reply(lines)
             self._lines.append(line)
             self._size += len(line)
             if line[:3] != self._lines[0][:3] or self._size > MAX_REPLY or not _LINE.fullmatch(line):

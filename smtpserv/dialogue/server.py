@@ -79,7 +79,7 @@ class ServerDialogue:
         self.last_words: Reply | None = None
         self._terms = terms
         self._input = LineReader(terms.line_limit)
-        self._output: list[bytes] = []
+        self._output = b""
         self._owed: Command | None = _GREETING
         self._manners = Manners(terms)
         self._transaction = _NO_TRANSACTION
@@ -122,8 +122,8 @@ class ServerDialogue:
 
     def take_output(self) -> bytes:
         """What is to be sent to the client now: all replies since the last call."""
-        output, self._output = self._output, []
-        return output[0] if len(output) == 1 else b"".join(output)
+        output, self._output = self._output, b""
+        return output
 
     def next_event(self) -> Event | None:
         """What the client did next; None while a reply is owed, or more octets are needed, or it is over."""
@@ -262,7 +262,7 @@ class ServerDialogue:
 
     def _answer_each(self, owed: Command, answers: tuple[Any, ...]) -> None:
         for each in answers[:-1]:
-            self._output.append(each.octets)
+            self._output += each.octets
             self._tally[owed.verb, each.code] += 1
         self._answer(owed, answers[-1])
         for each in answers:
@@ -277,14 +277,14 @@ class ServerDialogue:
     def _answer(self, command: Command, answer: Reply) -> None:
         """Send a reply, move the table by it, and keep what the command said if it was accepted."""
         verb, code = command.verb, answer.code
-        self._output.append(answer.octets)
+        self._output += answer.octets
         self._tally[verb, code] += 1
         now = self.state = state.next_state(self.state, verb, code)
         if code >= 400 or not _KEEP[type(command)](self, command):
             last = self._budget.spend(verb, answer)
             if last is not None and now is not state.CLOSED:
                 answer, now = last, state.CLOSED
-                self._output.append(last.octets)
+                self._output += last.octets
                 self._tally["", last.code] += 1
         else:
             self._budget.advance()

@@ -56,9 +56,8 @@ class ProxyProcessor(Service):
         self.honours: Final = Honoured(route)
         self._clock: Final = clock
         self._route: Final = route
-        self._forward_client: Final = forward_client
         self._x_peer: Final = x_peer
-        self._is_final: Final = is_final
+        self._manner: Final = Manner(self._fields, forward_client, route.is_lmtp, is_final)
         #: What the servers are asked at the start.
         self._asking: Deferred[Any] | None = None
 
@@ -95,14 +94,7 @@ class ProxyProcessor(Service):
 
     def _open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
         self._route.call_us(session.hostname)
-        manner = Manner(
-            trace=lambda envelope: self._fields(session, envelope),
-            hostname=session.hostname,
-            forward_client=self._forward_client,
-            one_recipient=self._is_final or (self._route.is_lmtp and session.greeting_verb != "LHLO"),
-            is_final=self._is_final,
-        )
-        return open_passage(self._route, session, reverse_path, manner)
+        return open_passage(self._route, session, reverse_path, self._manner)
 
     def _fields(self, session: Session, envelope: Envelope) -> bytes:
         """What goes on top of a message."""

@@ -186,7 +186,7 @@ class SMTPClient(TwistedProtocol):
 
         :param connection_creator: what ``startTLS`` takes.
         """
-        self._shaking = Deferred(lambda _: self.abort())
+        self._shaking = Deferred(self._cancelled)
         self._waiting_since = self._clock.seconds()
         self.transport.startTLS(connection_creator)
         return self._shaking
@@ -243,10 +243,11 @@ class SMTPClient(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Hand out the answers."""
-        was_leaving = self.dialogue.is_leaving
-        self.dialogue.receive(data)
+        dialogue = self.dialogue
+        was_leaving = dialogue.is_leaving
+        dialogue.receive(data)
         try:
-            while (answer := self.dialogue.next_answer()) is not None:
+            while (answer := dialogue.next_answer()) is not None:
                 self._waiting_since = self._clock.seconds()
                 if answer.command is UNASKED:
                     assert isinstance(answer.reply, Reply), "what is said unasked is of nobody"
@@ -256,10 +257,11 @@ class SMTPClient(TwistedProtocol):
         except MalformedReply as error:
             self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, error))
             return
-        if self.dialogue.is_leaving and not was_leaving:
+        if dialogue.is_leaving and not was_leaving:
             self._waiting_since = self._clock.seconds()
-        self._flush()
-        if self.dialogue.state is state.CLOSED:
+        if self._questions:  # what they wait for may have been held until now
+            self._flush()
+        if dialogue.state is state.CLOSED:
             self._close()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -295,14 +297,17 @@ class SMTPClient(TwistedProtocol):
         return self._shaking is not None or (ISSLTransport.providedBy(self.transport) and self.tls is None)
 
     def _question(self) -> "Deferred[Any]":
-        question: Deferred[Any] = Deferred(lambda _: self.abort())
+        question: Deferred[Any] = Deferred(self._cancelled)
         self._questions.append(question)
         return question
 
     def _wait_for_room(self) -> "Deferred[None]":
         if self._room is None:
-            self._room = Deferred(lambda _: self.abort())
+            self._room = Deferred(self._cancelled)
         return self._room
+
+    def _cancelled(self, _: object) -> None:
+        self.abort()
 
     def _see_whether_it_is_wanted(self) -> None:
         if self._fate is not None:

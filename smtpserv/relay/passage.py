@@ -31,23 +31,28 @@ _RSET: Final = Plain("RSET")
 #: Octets that our fields may add to a message, for its SIZE.
 _TRACE: Final = 1024
 
+#: Opens a passage on another connection.
+Again = Callable[[], "Deferred[Passage]"]
+
 
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How messages are passed through.
 
     :param trace: makes the fields that go on top of a message.
-    :param hostname: our own name, by which a message that goes in circles is known.
     :param forward_client: whether the server is told who our client is, if it wants to hear that.
-    :param one_recipient: whether a transaction has one recipient only.
-    :param is_final: whether messages have arrived where they are passed to.
+    :param answers_each: whether a server may answer for each recipient, which only LMTP has room for.
+    :param is_final: whether messages have arrived where they are passed to, and take one recipient at a time.
     """
 
-    trace: Callable[[Envelope], bytes]
-    hostname: str
+    trace: Callable[[Session, Envelope], bytes]
     forward_client: bool = False
-    one_recipient: bool = False
+    answers_each: bool = False
     is_final: bool = False
+
+    def takes_one(self, session: Session) -> bool:
+        """Whether a transaction of this client has one recipient only."""
+        return self.is_final or (self.answers_each and session.greeting_verb != "LHLO")
 
 
 def open_passage(
@@ -58,18 +63,15 @@ def open_passage(
     A connection that had been kept may have been kept too long: then a fresh one is tried.
     """
 
-    def open_on(lent: Lent) -> "Deferred[Passage]":
-        passage = Passage(lent, session, reverse_path, manner)
-        opening = passage.mail(reverse_path)
-        return opening.addErrback(open_again, passage) if lent.is_reused else opening
-
-    def open_again(failure: Failure, passage: Passage) -> Any:
-        if passage.is_usable or failure.check(GivenUp):
-            return failure
-        return Deferred.fromCoroutine(open_new(fresh=True))
-
     async def open_new(fresh: bool) -> Passage:
         return await open_on(await route.take(fresh))
+
+    def open_again() -> "Deferred[Passage]":
+        return Deferred.fromCoroutine(open_new(fresh=True))
+
+    def open_on(lent: Lent) -> "Deferred[Passage]":
+        passage = Passage(lent, session, reverse_path, manner)
+        return passage.mail(reverse_path, open_again if lent.is_reused else None)
 
     lent = route.take_kept()
     return open_on(lent) if lent is not None else Deferred.fromCoroutine(open_new(fresh=False))
@@ -94,33 +96,27 @@ class Passage:
         self._accepted: list[ForwardPath] = []
         self._manner = manner
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether the connection still is."""
-        return self._client.is_usable
-
-    def mail(self, reverse_path: ReversePath) -> "Deferred[Passage]":
+    def mail(self, reverse_path: ReversePath, again: Again | None = None) -> "Deferred[Passage]":
         """Say MAIL; if it is not accepted, it is over.
 
+        :param again: what is done if the connection turns out to be of no use.
         :return: this, or a failure with the answer.
         """
         try:
-            return (
-                self._ask_sender(reverse_path).addCallback(self._opened, reverse_path).addErrback(self._over)
-            )
+            asked = self._ask_sender(reverse_path)
         except Exception:
-            self.abort()
-            return fail()
+            asked = fail()
+        return asked.addCallbacks(self._opened, self._over, (reverse_path, again), errbackArgs=(again,))
 
     def add_recipient(self, forward_path: ForwardPath) -> "Reply | Deferred[Reply]":
         """RCPT: passed on."""
-        if self._manner.one_recipient and self._accepted:
+        if self._accepted and self._manner.takes_one(self._session):
             return reply.ONE_AT_A_TIME
         return self._ask_recipient(forward_path)
 
     def begin(self, envelope: Envelope) -> "Flow | ChunkFlow | Deferred[Flow | ChunkFlow]":
         """DATA: passed on; or begin with chunks, where the content can't go otherwise."""
-        if self._manner.one_recipient and len(envelope.forward_paths) > 1:
+        if len(envelope.forward_paths) > 1 and self._manner.takes_one(self._session):
             raise SMTPError(reply.ONE_AT_A_TIME)
         if envelope.reverse_path != self._reverse_path or list(envelope.forward_paths) != self._accepted:
             return Deferred.fromCoroutine(self._begin_again(envelope))
@@ -159,18 +155,20 @@ class Passage:
             reverse_path = ReversePath(reverse_path.address, {**reverse_path.parameters, "AUTH": "<>"})
         return Mail(pass_sender(reverse_path, self._client.offers, _TRACE, self._manner.is_final))
 
-    def _opened(self, answer: Reply, reverse_path: ReversePath) -> "Passage":
+    def _opened(self, answer: Reply, reverse_path: ReversePath, again: Again | None) -> Any:
         if not answer.accepted:
             if is_of_our_session(answer):
                 self._lent.spend()
-            raise SMTPError(passed_on(answer))
+            return self._over(Failure(SMTPError(passed_on(answer))), again)
         self.answer = passed_on(answer)
         self._reverse_path, self._accepted = reverse_path, []
         return self
 
-    def _over(self, failure: Failure) -> Failure:
+    def _over(self, failure: Failure, again: Again | None) -> Any:
         self.abort()
-        return failure
+        if again is None or self._client.is_usable or failure.check(GivenUp):
+            return failure
+        return again()
 
     def _ask_recipient(self, path: ForwardPath) -> "Deferred[Reply]":
         self._see_whether_it_is_open()
@@ -223,7 +221,8 @@ class Passage:
         return Flow(self._lent, *self._above(envelope))
 
     def _above(self, envelope: Envelope) -> tuple[bytes, LoopWatch, str]:
-        return self._manner.trace(envelope), LoopWatch(self._manner.hostname), envelope.id
+        session = self._session
+        return self._manner.trace(session, envelope), LoopWatch(session.hostname), envelope.id
 
 
 class _Sink:
@@ -267,16 +266,17 @@ class _Sink:
         except BaseException:
             self._lent.give_back()
             raise
-        return verdict.addCallbacks(all_passed_on, self._in_doubt).addBoth(self._give_back)
+        return verdict.addCallbacks(self._over, self._in_doubt)
+
+    def _over(self, answer: Reply | Results) -> Reply | Results:
+        self._lent.give_back()
+        return all_passed_on(answer)
 
     def _in_doubt(self, failure: Failure) -> Failure:
+        self._lent.give_back()
         why = failure.value.why if isinstance(failure.value, UpstreamFailed) else str(failure.value)
         _log.error("{id} is in doubt, it may come twice: {why}", id=self._name, why=escape_controls(why))
         return failure
-
-    def _give_back(self, outcome: Any) -> Any:
-        self._lent.give_back()
-        return outcome
 
     def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
         """Send what is left, and the end."""

@@ -41,7 +41,8 @@ class _Question:
 class Inquiry:
     """At most one question is open at a time; an answer to one that was given up is nobody's.
 
-    :param waited: called before an answer that did not come at once is used, with the time of the question.
+    :param waited: called before an answer that did not come at once is used, with the time, and that of the
+        question.
     :param resume: called when it has been used.
     :param unwanted: takes an answer that came after its question was given up.
     :param name: names the session in the log.
@@ -52,7 +53,7 @@ class Inquiry:
     def __init__(
         self,
         clock: IReactorTime,
-        waited: Callable[[float], None],
+        waited: Callable[[float, float], None],
         resume: Callable[[], None],
         unwanted: Callable[[Any], None],
         name: str = "",
@@ -77,11 +78,12 @@ class Inquiry:
         if answer is None or not hasattr(answer, "__await__"):
             then(answer)
         else:
-            self._wait(as_deferred(answer), then)
+            self._wait(answer if type(answer) is Deferred else as_deferred(answer), then)
 
     def give_up(self, answer: Reply | None = None) -> None:
         """Cancel the open question; ``answer``, if there is one, stands for what it would have answered."""
-        question = self._close()
+        question, self._question = self._question, None
+        self.is_open = False
         if question is None:
             return
         try:
@@ -101,8 +103,8 @@ class Inquiry:
     def _wait(self, deferred: "Deferred[Any]", then: Then) -> None:
         question = self._question = _Question(deferred, self._clock.seconds(), then)
         deferred.addCallbacks(self._settle, self._fail, (question,), errbackArgs=(question,))
-        question.later = True
-        self.is_open = self._question is not None
+        if self._question is question:
+            question.later = self.is_open = True
 
     def _fail(self, failure: Failure, question: _Question) -> Any:
         return self._settle(reply_to(failure, self._name), question)
@@ -111,21 +113,16 @@ class Inquiry:
         """Use the answer, and leave it where it is: the Deferred may be others' answer as well."""
         if self._question is not question:
             self._unwanted(answer)
+            return answer
+        self._question, self.is_open = None, False
+        if question.later:
+            self._use(answer, question)
         else:
-            self._close()
-            if question.later:
-                self._use(answer, question)
-            else:
-                question.then(answer)
+            question.then(answer)
         return answer
 
-    def _close(self) -> _Question | None:
-        question, self._question = self._question, None
-        self.is_open = False
-        return question
-
     def _use(self, answer: Any, question: _Question) -> None:
-        self._waited(question.since)
+        self._waited(self._clock.seconds(), question.since)
         question.then(answer)
         self._resume()
 

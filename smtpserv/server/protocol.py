@@ -76,8 +76,11 @@ class SMTPServerProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Hear the client, and send all that there is to answer in one write."""
         if self._closed_at is None:
+            speaks_early = self._conversation.is_waiting or len(data) > READ_AHEAD
             self._conversation.receive(data)
             self._flush()
+            if speaks_early:
+                self._regulate()
 
     def readConnectionLost(self) -> None:
         """The client closed its half of the connection: it may still wait for a message's last reply."""
@@ -152,7 +155,7 @@ class SMTPServerProtocol(Protocol):
             self._see_whether_it_is_gone()
         if dialogue.state.is_deaf:
             (self._close if dialogue.state is state.CLOSED else self._shake_hands)()
-        elif self._paused or self._congested or self._conversation.is_waiting:
+        elif self._paused or self._congested:
             self._regulate()
 
     def _close(self) -> None:
