@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from smtpserv.dialogue.grammar import RCPT_ARGUMENT, is_address_literal
-from smtpserv.message import Envelope, Session
+from smtpserv.message import Envelope, Session, TLSFacts
 from smtpserv.network import ip_address
 
 #: Characters of a line, its CRLF not counted, that a folded line should keep to (RFC 5322 section 2.1.1).
@@ -42,16 +42,19 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
     :param hostname: our name, a domain or an address literal.
     :param now: when the message came; it is told in the local zone.
     """
-    words = [
-        *_from(session.peer.host, session.hello_name, session.greeting_verb),
-        *_by(hostname),
-        f"with {protocol(session, envelope)}",
-        *_protection(session),
-        f"id {_id(envelope.id, hostname)}",
-        *_for(envelope),
-    ]
+    who = session.peer.host, session.hello_name, session.greeting_verb
+    begun = _begun(*who, hostname, protocol(session, envelope), session.tls)
+    words = [f"id {_id(envelope.id, hostname)}", *_for(envelope)]
     words[-1] += ";"
-    return fold([*words, *_date(now.replace(microsecond=0), time.tzname)]).encode("utf-8")
+    return _folded(*begun, [*words, *_date(now.replace(microsecond=0), time.tzname)]).encode("utf-8")
+
+
+@lru_cache(1024)
+def _begun(
+    host: str, name: str, verb: str, hostname: str, protocol: str, tls: TLSFacts | None
+) -> tuple[str, int]:
+    """What is the same in all messages of a session, and the room in its last line."""
+    return _lines([*_from(host, name, verb), *_by(hostname), f"with {protocol}", *_protection(tls)])
 
 
 @lru_cache(8)
@@ -77,7 +80,6 @@ def address_literal(host: str) -> str | None:
 # From-domain = "FROM" FWS Extended-Domain ; By-domain = CFWS "BY" FWS Extended-Domain
 # Extended-Domain = Domain / ( Domain FWS "(" TCP-info ")" ) / ( address-literal FWS "(" TCP-info ")" )
 # TCP-info = address-literal / ( Domain FWS address-literal )
-@lru_cache(1024)
 def _from(host: str, name: str, verb: str) -> list[str]:
     peer = address_literal(host)
     if _is_name(name):
@@ -86,7 +88,6 @@ def _from(host: str, name: str, verb: str) -> list[str]:
     return _together(["Received:", "from", *_extended(peer or "localhost", peer), *aside])
 
 
-@lru_cache(8)
 def _by(hostname: str) -> list[str]:
     return _together(["by", *_extended(hostname if _is_name(hostname) else _disarmed(hostname), None)])
 
@@ -106,11 +107,9 @@ def _disarmed(text: str) -> str:
     return _UNSAFE.sub("?", text[:_MAX_WORD])
 
 
-def _protection(session: Session) -> list[str]:
+def _protection(tls: TLSFacts | None) -> list[str]:
     """A comment: the clauses of RFC 5321 have no room for it."""
-    version, cipher = (
-        (_disarmed(session.tls.version), _disarmed(session.tls.cipher)) if session.tls else ("", "")
-    )
+    version, cipher = (_disarmed(tls.version), _disarmed(tls.cipher)) if tls else ("", "")
     if not version.strip():
         return []
     words = ["(using", version]
@@ -144,15 +143,24 @@ def _together(words: list[str]) -> list[str]:
 
 def fold(words: list[str]) -> str:
     """A field of its words, in lines of 78 characters where they allow it, its last CRLF included."""
-    folded, room = words[0], _LINE - len(words[0])
-    for word in words[1:]:
+    return _folded(words[0], _LINE - len(words[0]), words[1:])
+
+
+def _folded(begun: str, room: int, words: list[str]) -> str:
+    folded, _ = _lines(words, begun, room)
+    return f"{folded}\r\n"
+
+
+def _lines(words: list[str], folded: str = "", room: int = _LINE + 1) -> tuple[str, int]:
+    """Words behind what is folded already, and the room that is left in the last line."""
+    for word in words:
         room -= len(word) + 1
         if room >= 0:
-            folded += f" {word}"
+            folded += f" {word}" if folded else word
         else:
             folded += f"\r\n\t{word}"
             room = _LINE - len(word) - 1
-    return f"{folded}\r\n"
+    return folded, room
 
 
 class LoopWatch:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
-from twisted.internet import tcp
-from twisted.internet.error import ConnectionDone
+from twisted.internet import main, tcp
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
@@ -138,14 +138,18 @@ class _Direct(tcp.Connection):
     :param readers: reads it; without them the reactor does.
     """
 
+    #: Whether nothing stands between a write and the socket; looked at again whenever that may have changed.
+    _is_clear = False
     _queueing = False
 
     def __init__(self, readers: Readers | None, *facts: Any) -> None:
         self._readers: Final = readers
         super().__init__(*facts)
+        self._look()
 
     def startReading(self) -> None:
-        """Wait to be read."""
+        """Wait to be read; a connection that is made begins with it."""
+        self._look()
         if self._readers is None:
             super().startReading()
         else:
@@ -161,21 +165,36 @@ class _Direct(tcp.Connection):
     def startWriting(self) -> None:
         """Something is queued."""
         self._queueing = True
+        self._look()
         super().startWriting()
 
     def stopWriting(self) -> None:
-        """The queue is empty."""
+        """The queue is empty; or it will not be sent."""
         self._queueing = False
+        self._look()
         super().stopWriting()
+
+    def startTLS(self, *facts: Any) -> None:
+        """What is written goes through TLS."""
+        super().startTLS(*facts)
+        self._look()
+
+    def doRead(self) -> ConnectionLost | ConnectionDone | None:  # type: ignore[override]  # of a lax mixin
+        """Hear what there is to hear, and no more than that."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
     def write(self, data: bytes) -> None:
         """Send what the kernel takes, queue the rest; what is wrong with the socket the queue finds out."""
-        if (
-            not self._queueing
-            and not self.TLS
-            and self.connected
-            and not (self.disconnecting or self._aborting)
-        ):
+        if self._is_clear:
             try:
                 sent = self.socket.send(data)
             except OSError:
@@ -191,8 +210,14 @@ class _Direct(tcp.Connection):
             super().loseConnection()
             return
         self.disconnecting = True
+        self._look()
         self.stopReading()
         closing.append(self)
+
+    def _look(self) -> None:
+        self._is_clear = bool(self.connected) and not (
+            self._queueing or self.TLS or self.disconnecting or self._aborting
+        )
 
 
 class DirectServer(_Direct, tcp.Server):

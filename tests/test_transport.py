@@ -169,7 +169,7 @@ class DirectServerTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """A connection that is lost takes nothing, and raises nothing."""
         connection, sock, _ = self.make()
-        connection.connected = 0
+        connection.connectionLost(Failure(ConnectionDone()))
         connection.write(b"250 Ok\r\n")
         self.assertEqual((sock.sent, sock.sends), (b"", 0))
 

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,11 +27,16 @@ def render_text(now: float, entries: Sequence[Entry]) -> str:
     lines = []
     for event, fields in entries:
         words = [
-            f"{name}={value if type(value) is str and _is_plain(value) else _word(value)}"
-            for name, value in fields.items()
+            value if type(value) is str and _is_plain(value) else _word(value) for value in fields.values()
         ]
-        lines.append(f"{stamp} {event} {' '.join(words)}\n")
+        lines.append(_form(event, *fields) % (stamp, *words))
     return "".join(lines)
+
+
+@lru_cache
+def _form(event: str, *names: str) -> str:
+    """The line of an event, with room for the time and for the value of each field."""
+    return " ".join(["%s", event, *[f"{name}=%s" for name in names]]) + "\n"
 
 
 def render_json(now: float, entries: Sequence[Entry]) -> str:
