@@ -20,9 +20,7 @@ from smtpserv.reply import Reply, Results
 from tests.relay_tools import BYE, GO, GREETING, NO, OK, Connection, Door, RelayCase, begun
 from tests.server_tools import captured_log
 
-SESSION: Final = Session(
-    "3f2a", Peer("192.0.2.1", 2525), "EHLO", "client.example", hostname="mx.example"
-)
+SESSION: Final = Session("3f2a", Peer("192.0.2.1", 2525), "EHLO", "client.example", hostname="mx.example")
 SENDER: Final = ReversePath("a@a.example")
 RECIPIENT: Final = ForwardPath("b@b.example")
 OTHER: Final = ForwardPath("c@b.example")

@@ -54,9 +54,7 @@ class Conversation:
         self._seconds: Final = house.clock.seconds
         self._opened: Final = self._seconds()
         self._deadlines: Final = Deadlines(house.limits, self._opened)
-        self._inquiry: Final = Inquiry(
-            house.clock, self._deadlines.waited, self._resume, release, session.id
-        )
+        self._inquiry: Final = Inquiry(house.clock, self._deadlines.waited, self._resume, release, session.id)
         self._client: Final = Introduction(house, session, self.dialogue, self._inquiry, self._start_over)
         self._receiver: Final = Receiver(house, self._client, self.dialogue, self._inquiry, self._deadlines)
         self._farewell: Reply | None = None
