@@ -123,10 +123,8 @@ class ClientDialogue:
         """
         if not self._takes_mail_data:
             raise ValueError("mail data is out of order")
-        if b"." in content:
-            tail = self._tail
-            stuffed = (tail + content).replace(b"\r\n.", b"\r\n..")
-            self._output += stuffed[len(tail) :]
+        if b"." in content and b"\r\n." in (joined := self._tail + content):
+            self._output += joined.replace(b"\r\n.", b"\r\n..")[len(self._tail) :]
         else:
             self._output += content
         self._tail = content[-2:] if len(content) > 1 else (self._tail + content)[-2:]

@@ -140,8 +140,11 @@ class MailDataReader(ContentReader):
 def find_dotted_line(octets: bytes) -> int:
     """Where the first CRLF is that a dot follows; -1 where none is.
 
-    Looking for a dot is a hundred times quicker than looking for three octets, while there are few of them.
+    Looking for a dot is a hundred times quicker than looking for three octets, while there are few of them;
+    and in a small message either is quick.
     """
+    if len(octets) < _WORTH_A_LOOK:
+        return octets.find(b"\r\n.")
     dot = -1
     for _ in range(_FEW_DOTS):
         dot = octets.find(b".", dot + 1)
@@ -229,5 +232,5 @@ def _even_lines(octets: bytes) -> tuple[int, int]:
     return (0, 0) if b"\r" in lines or b"\n" in lines else (begin, end)
 
 
-#: Octets from which on looking for lines of one length costs less than counting.
+#: Octets from which on it pays to look what they are like before they are counted or searched.
 _WORTH_A_LOOK: Final = 2048

@@ -98,7 +98,7 @@ class SMTPClient(TwistedProtocol):
         self._unsent = 0
         #: Whether it closes when all is sent.
         self._is_closing = False
-        #: Why the connection is of no use any more.
+        #: Why the connection is of no use any more; the dialogue is closed then.
         self._fate: UpstreamFailed | GivenUp | None = None
         #: What the server said before the content had ended: its answer, whatever follows.
         self._verdict: UpstreamFailed | None = None
@@ -106,7 +106,7 @@ class SMTPClient(TwistedProtocol):
     @property
     def is_usable(self) -> bool:
         """Whether it may be asked anything."""
-        return self._fate is None and not self.dialogue.state.is_deaf
+        return not self.dialogue.state.is_deaf
 
     @property
     def offers(self) -> Mapping[str, str]:
@@ -310,10 +310,8 @@ class SMTPClient(TwistedProtocol):
         self.abort()
 
     def _see_whether_it_is_wanted(self) -> None:
-        if self._fate is not None:
-            raise self._fate
-        if self.dialogue.state is state.CLOSED:  # by the answer that is just handed out
-            raise UpstreamFailed(reply.UPSTREAM_LOST, "closed")
+        if self.dialogue.state is state.CLOSED:  # it may be by the answer that is just handed out
+            raise self._fate or UpstreamFailed(reply.UPSTREAM_LOST, "closed")
 
     def _flush(self) -> None:
         output = self.dialogue.take_output()
