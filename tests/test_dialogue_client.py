@@ -192,6 +192,14 @@ class HelloTests(ClientCase):
             self.dialogue.offers, {"PIPELINING": "", "SIZE": "1000", "AUTH": "PLAIN login", "X": ""}
         )
 
+    def test_taken_back(self) -> None:
+        """What was offered once is offered no more when only HELO is answered."""
+        self.say(EHLO)
+        self.hear(b"250-mx.example\r\n250 DSN\r\n")
+        self.say(EHLO)
+        self.hear(b"502 No\r\n250 mx.example\r\n")
+        self.assertEqual(self.dialogue.offers, {})
+
     def test_none(self) -> None:
         """A server of one line offers nothing, whatever stands in it."""
         self.say(EHLO)

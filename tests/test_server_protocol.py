@@ -91,6 +91,12 @@ class RegulationTests(SynchronousTestCase):
         later.fire()
         self.assertEqual(client.transport.producerState, "producing")
 
+    def test_far_ahead_at_once(self) -> None:
+        """It makes no difference whether the question itself came with all that."""
+        client = Server(Processor(Later())).connect()
+        client.say(PREAMBLE + CONTENT + b".\r\n" + b"x" * READ_AHEAD + b"\r\n")
+        self.assertEqual(client.transport.producerState, "paused")
+
     def test_both_reasons(self) -> None:
         """When both are so, both must end before it is read again."""
         later = Later()

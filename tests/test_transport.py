@@ -9,6 +9,7 @@ from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, TimeoutError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTCP
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -165,6 +166,20 @@ class DirectServerTests(SynchronousTestCase):
         connection.write(b"more")
         connection.doWrite()
         self.assertEqual(sock.sent[:9], b"221 bye\r\n")
+
+    def test_cut(self) -> None:
+        """A connection that is cut sends nothing more."""
+        connection, sock, _ = self.make()
+        connection.abortConnection()
+        connection.write(b"250 Ok\r\n")
+        self.assertEqual((sock.sent, sock.sends), (b"", 0))
+
+    def test_tls(self) -> None:
+        """Once TLS has begun nothing goes out in clear."""
+        connection, sock, _ = self.make()
+        connection.startTLS(CertificateOptions())
+        connection.write(b"250 Ok\r\n")
+        self.assertEqual((sock.sent, sock.sends), (b"", 0))
 
     def test_lost(self) -> None:
         """A connection that is lost takes nothing, and raises nothing."""
@@ -415,6 +430,7 @@ class DirectClientTests(SynchronousTestCase):
         """The server's socket, our connection, and who hears it."""
         factory, _ = self.call()
         far, _ = self.listener.accept()
+        far.settimeout(5.0)
         self.addCleanup(far.close)
         protocol = cast(Any, factory.protocol)
         self.assertIsInstance(protocol.transport, DirectClient)
