@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from smtpserv.dialogue.grammar import RCPT_ARGUMENT, is_address_literal
-from smtpserv.message import Envelope, Session, TLSFacts
+from smtpserv.message import Envelope, Session
 from smtpserv.network import ip_address
 
 #: Characters of a line, its CRLF not counted, that a folded line should keep to (RFC 5322 section 2.1.1).
@@ -43,18 +43,22 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: dat
     :param now: when the message came; it is told in the local zone.
     """
     who = session.peer.host, session.hello_name, session.greeting_verb
-    begun = _begun(*who, hostname, protocol(session, envelope), session.tls)
+    tls = (session.tls.version, session.tls.cipher) if session.tls else ("", "")
+    begun = _begun(*who, hostname, protocol(session, envelope), *tls)
     words = [f"id {_id(envelope.id, hostname)}", *_for(envelope)]
     words[-1] += ";"
-    return _folded(*begun, [*words, *_date(now.replace(microsecond=0), time.tzname)]).encode("utf-8")
+    folded, _ = _lines(*begun, [*words, *_date(now.replace(microsecond=0), time.tzname)])
+    return f"{folded}\r\n".encode()
 
 
 @lru_cache(1024)
 def _begun(
-    host: str, name: str, verb: str, hostname: str, protocol: str, tls: TLSFacts | None
+    host: str, name: str, verb: str, hostname: str, protocol: str, version: str, cipher: str
 ) -> tuple[str, int]:
     """What is the same in all messages of a session, and the room in its last line."""
-    return _lines([*_from(host, name, verb), *_by(hostname), f"with {protocol}", *_protection(tls)])
+    first, *others = _from(host, name, verb)
+    protection = _protection(_disarmed(version), _disarmed(cipher))
+    return _lines(first, _LINE - len(first), [*others, *_by(hostname), f"with {protocol}", *protection])
 
 
 @lru_cache(8)
@@ -107,9 +111,8 @@ def _disarmed(text: str) -> str:
     return _UNSAFE.sub("?", text[:_MAX_WORD])
 
 
-def _protection(tls: TLSFacts | None) -> list[str]:
+def _protection(version: str, cipher: str) -> list[str]:
     """A comment: the clauses of RFC 5321 have no room for it."""
-    version, cipher = (_disarmed(tls.version), _disarmed(tls.cipher)) if tls else ("", "")
     if not version.strip():
         return []
     words = ["(using", version]
@@ -143,20 +146,16 @@ def _together(words: list[str]) -> list[str]:
 
 def fold(words: list[str]) -> str:
     """A field of its words, in lines of 78 characters where they allow it, its last CRLF included."""
-    return _folded(words[0], _LINE - len(words[0]), words[1:])
-
-
-def _folded(begun: str, room: int, words: list[str]) -> str:
-    folded, _ = _lines(words, begun, room)
+    folded, _ = _lines(words[0], _LINE - len(words[0]), words[1:])
     return f"{folded}\r\n"
 
 
-def _lines(words: list[str], folded: str = "", room: int = _LINE + 1) -> tuple[str, int]:
+def _lines(folded: str, room: int, words: list[str]) -> tuple[str, int]:
     """Words behind what is folded already, and the room that is left in the last line."""
     for word in words:
         room -= len(word) + 1
         if room >= 0:
-            folded += f" {word}" if folded else word
+            folded += f" {word}"
         else:
             folded += f"\r\n\t{word}"
             room = _LINE - len(word) - 1

@@ -75,10 +75,12 @@ class Inquiry:
             answer = error.reply
         except BaseException:  # also what would end the program: it is no processor's to end
             answer = reply_to(Failure(), self._name)
-        if answer is None or not hasattr(answer, "__await__"):
+        if type(answer) is Deferred:
+            self._wait(answer, then)
+        elif answer is None or not hasattr(answer, "__await__"):
             then(answer)
         else:
-            self._wait(answer if type(answer) is Deferred else as_deferred(answer), then)
+            self._wait(as_deferred(answer), then)
 
     def give_up(self, answer: Reply | None = None) -> None:
         """Cancel the open question; ``answer``, if there is one, stands for what it would have answered."""
