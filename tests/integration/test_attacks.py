@@ -166,7 +166,8 @@ class NoiseTests(AttackTestCase):
                 answers = b""
                 with contextlib.suppress(ConnectionError):  # the server is done with it
                     client.send(octets)
-                    client.socket.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(OSError):  # of one that is cut already there is no half to close
+                        client.socket.shutdown(socket.SHUT_WR)
                     answers = client.rest()
                 self.assertEqual({line[:1] for line in answers.splitlines()} <= {b"4", b"5"}, True, answers)
         self.assert_recovered(server)
