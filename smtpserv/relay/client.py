@@ -2,12 +2,18 @@
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport, ITCPTransport
-from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -52,15 +58,8 @@ class GivenUp(CancelledError):
     """Whoever waited does so no more: it is no fault of the server's, and no answer that anybody goes by."""
 
 
-class HasSeconds(Protocol):
-    """A clock."""
-
-    def seconds(self) -> float:
-        """The time."""
-
-
 @implementer(IPushProducer, IHandshakeListener)
-class SMTPClient(TwistedProtocol):
+class SMTPClient(Protocol):
     """One connection. When it ends, every question fails with :class:`UpstreamFailed`.
 
     Cancelling a question cuts the connection: nobody would know what the next answer belongs to.
@@ -72,7 +71,7 @@ class SMTPClient(TwistedProtocol):
     #: Any stream transport of Twisted; None when the connection is gone.
     transport: Any = None
 
-    def __init__(self, clock: HasSeconds, patience: Patience, lmtp: bool = False) -> None:
+    def __init__(self, clock: IReactorTime, patience: Patience, lmtp: bool = False) -> None:
         self.dialogue: Final = ClientDialogue(lmtp)
         #: What protects the connection, once hands are shaken.
         self.tls: TLSFacts | None = None

@@ -29,13 +29,12 @@ _EXHAUSTED: Final = frozenset(
 class _Question:
     """One that is not answered yet."""
 
-    __slots__ = ("deferred", "since", "then", "later")
+    __slots__ = ("deferred", "since", "then")
 
     def __init__(self, deferred: "Deferred[Any]", since: float, then: Then) -> None:
         self.deferred = deferred
         self.since = since
         self.then = then
-        self.later = False
 
 
 class Inquiry:
@@ -106,7 +105,7 @@ class Inquiry:
         question = self._question = _Question(deferred, self._clock.seconds(), then)
         deferred.addCallbacks(self._settle, self._fail, (question,), errbackArgs=(question,))
         if self._question is question:
-            question.later = self.is_open = True
+            self.is_open = True
 
     def _fail(self, failure: Failure, question: _Question) -> Any:
         return self._settle(reply_to(failure, self._name), question)
@@ -116,8 +115,8 @@ class Inquiry:
         if self._question is not question:
             self._unwanted(answer)
             return answer
-        self._question, self.is_open = None, False
-        if question.later:
+        came_later, self._question, self.is_open = self.is_open, None, False
+        if came_later:
             self._use(answer, question)
         else:
             question.then(answer)
