@@ -35,6 +35,10 @@ class Reply:
     code: int
     text: str = ""
     status: str | None = None
+    #: The first digit: 2 done, 3 go on, 4 failed for now, 5 failed for good.
+    reply_class: int = field(init=False, repr=False, compare=False)
+    #: Whether this is a positive completion (2yz).
+    accepted: bool = field(init=False, repr=False, compare=False)
     #: The reply as it goes over the wire.
     octets: bytes = field(init=False, repr=False, compare=False)
 
@@ -42,16 +46,8 @@ class Reply:
         if self.status is None:
             object.__setattr__(self, "status", _general_status(self.code))
         object.__setattr__(self, "octets", _render(self.code, self.status or "", self.text))
-
-    @property
-    def reply_class(self) -> int:
-        """The first digit: 2 done, 3 go on, 4 failed for now, 5 failed for good."""
-        return self.code // 100
-
-    @property
-    def accepted(self) -> bool:
-        """Whether this is a positive completion (2yz)."""
-        return self.reply_class == 2
+        object.__setattr__(self, "reply_class", self.code // 100)
+        object.__setattr__(self, "accepted", self.code // 100 == 2)
 
     def __str__(self) -> str:
         return self.octets.decode("ascii").rstrip("\r\n")

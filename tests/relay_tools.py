@@ -1,12 +1,13 @@
 """Connections to a mail server that the test plays itself, and a door that makes them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpserv.awaiting import as_deferred
 from smtpserv.dialogue.command import Command, Hello, Mail, Plain, Rcpt
 from smtpserv.message import ForwardPath, Peer, ReversePath
 from smtpserv.relay.client import SMTPClient
@@ -137,15 +138,20 @@ class Door:
 
 def begun(call: Any, *facts: Any, **more: Any) -> "Deferred[Any]":
     """What comes of a call, whether it raises, returns, or is a coroutine that is begun."""
-    return maybeDeferred(call, *facts, **more)
+
+    async def begin() -> Any:
+        answer = call(*facts, **more)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    return Deferred.fromCoroutine(begin())
 
 
 class RelayCase(SynchronousTestCase):
     """Has what a relay's tests ask about failures."""
 
-    def assert_failed(self, waiting: "Deferred[Any]", kind: type[Exception], code: str = "") -> Any:
+    def assert_failed(self, waiting: Awaitable[Any], kind: type[Exception], code: str = "") -> Any:
         """It failed like this, with this code and status; the failure."""
-        error: Any = self.failureResultOf(waiting, kind).value
+        error: Any = self.failureResultOf(as_deferred(waiting), kind).value
         if code:
             self.assertEqual(f"{error.reply.code} {error.reply.status}", code)
         return error

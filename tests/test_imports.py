@@ -51,7 +51,7 @@ MAY: Final[dict[str, set[str]]] = {
     "server": VALUES
     | {"error", "interfaces", "dialogue", "network", "escape", "metrics", "tls", "transport", "awaiting"},
     "relay": VALUES
-    | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport"}
+    | {"error", "interfaces", "dialogue", "escape", "metrics", "tls", "transport", "awaiting"}
     | {"arguments", "network", "settings", "trace"},
     "transport": set(),
     "awaiting": set(),

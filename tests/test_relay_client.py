@@ -8,6 +8,7 @@ from zope.interface import directlyProvides
 
 import smtpserv.tls
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Command, Plain
 from smtpserv.error import SMTPError
@@ -30,13 +31,13 @@ class QuestionTests(RelayCase):
         hello = connection.client.say_hello(EHLO)
         self.assertEqual(connection.hear(), b"")
         self.assertEqual(connection.say(GREETING), b"EHLO client.example\r\n")
-        self.assertEqual(self.successResultOf(greeting), Reply(220, "mx.example", ""))
+        self.assertEqual(self.successResultOf(as_deferred(greeting)), Reply(220, "mx.example", ""))
         connection.say(b"250-mx.example\r\n250 PIPELINING\r\n")
-        self.assertTrue(self.successResultOf(hello).accepted)
+        self.assertTrue(self.successResultOf(as_deferred(hello)).accepted)
         questions = [connection.client.ask(each) for each in (MAIL, RCPT)]
         self.assertEqual(connection.hear(), b"MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n")
         connection.say(OK + NO)
-        self.assertEqual([self.successResultOf(each).code for each in questions], [250, 550])
+        self.assertEqual([self.successResultOf(as_deferred(each)).code for each in questions], [250, 550])
 
     def test_hello_again(self) -> None:
         """Hello can be said again."""
@@ -91,14 +92,14 @@ class QuestionTests(RelayCase):
         connection.say(OK)
         question.cancel()
         self.assertTrue(connection.client.is_usable)
-        self.successResultOf(question)
+        self.successResultOf(as_deferred(question))
 
     def test_421(self) -> None:
         """A 421 is the answer of who waits first; the others are lost, and so is the connection."""
         connection = Connection().ready("PIPELINING")
         first, second = connection.client.ask(MAIL), connection.client.ask(RCPT)
         connection.say(BYE)
-        self.assertEqual(self.successResultOf(first).code, 421)
+        self.assertEqual(self.successResultOf(as_deferred(first)).code, 421)
         self.assert_failed(second, UpstreamFailed, LOST)
         self.assertTrue(connection.is_gone)
 
@@ -126,17 +127,17 @@ class QuestionTests(RelayCase):
         connection = Connection().ready("PIPELINING")
         first, second = connection.client.ask(MAIL), connection.client.ask(RCPT)
         connection.say(OK + b"what?\r\n")
-        self.assertTrue(self.successResultOf(first).accepted)
+        self.assertTrue(self.successResultOf(as_deferred(first)).accepted)
         self.assert_failed(second, UpstreamFailed, CONFUSED)
 
     def test_asked_by_an_answer(self) -> None:
         """Who is answered may ask, or cut the connection, at once."""
         connection = Connection().ready("PIPELINING")
         later: list[Any] = []
-        connection.client.ask(MAIL).addCallback(lambda _: later.append(connection.client.ask(RCPT)))
+        connection.client.ask(MAIL, lambda _: later.append(connection.client.ask(RCPT)))
         connection.hear()
         self.assertEqual(connection.say(OK), b"RCPT TO:<b@b.example>\r\n")
-        later[0].addCallback(lambda _: connection.client.abort())
+        later[0].hear(lambda _: connection.client.abort())
         other = connection.client.ask(DATA)
         connection.say(OK + GO)
         self.assert_failed(other, GivenUp)
@@ -193,7 +194,7 @@ class PatienceTests(RelayCase):
         connection.clock.advance(2.5)
         connection.say(OK)
         self.assert_patient(connection, 3.0)
-        self.successResultOf(first)
+        self.successResultOf(as_deferred(first))
         self.assert_failed(second, UpstreamFailed, SLOW)
 
     def test_half_a_reply(self) -> None:
@@ -230,7 +231,9 @@ class PatienceTests(RelayCase):
         connection.say(NO)
         self.assert_patient(connection, GOODBYE / 2)
         done, bye, no = Reply(250, "Ok"), Reply(421, "Bye", "4.3.2"), Reply(550, "No", "5.1.1")
-        self.assertEqual(self.successResultOf(verdict), Results([done, bye, no, reply.UPSTREAM_SLOW]))
+        self.assertEqual(
+            self.successResultOf(as_deferred(verdict)), Results([done, bye, no, reply.UPSTREAM_SLOW])
+        )
 
     def test_congested(self) -> None:
         """A server that takes no more content is waited for from when it stopped."""
@@ -304,7 +307,7 @@ class ContentTests(RelayCase):
         verdict = connection.client.end()
         self.assertEqual(connection.hear(), b"a\r\n..b\r\n.\r\n")
         connection.say(OK)
-        self.assertEqual(self.successResultOf(verdict), Reply(250, "Ok"))
+        self.assertEqual(self.successResultOf(as_deferred(verdict)), Reply(250, "Ok"))
 
     def test_large(self) -> None:
         """What is worth it goes at once."""
@@ -416,8 +419,8 @@ class ContentTests(RelayCase):
         last = connection.client.write_chunk(b"", last=True)
         self.assertEqual(connection.hear(), b"BDAT 0 LAST\r\n")
         connection.say(NO)
-        self.assertEqual(self.successResultOf(first), Reply(250, "Ok"))
-        self.assertEqual(self.successResultOf(last), Reply(550, "No", "5.1.1"))
+        self.assertEqual(self.successResultOf(as_deferred(first)), Reply(250, "Ok"))
+        self.assertEqual(self.successResultOf(as_deferred(last)), Reply(550, "No", "5.1.1"))
 
     def test_lmtp(self) -> None:
         """Under LMTP the verdict has a reply for each."""
@@ -425,7 +428,7 @@ class ContentTests(RelayCase):
         verdict = connection.client.end()
         connection.say(OK + NO)
         self.assertEqual(
-            self.successResultOf(verdict), Results([Reply(250, "Ok"), Reply(550, "No", "5.1.1")])
+            self.successResultOf(as_deferred(verdict)), Results([Reply(250, "Ok"), Reply(550, "No", "5.1.1")])
         )
 
     def test_lmtp_lost(self) -> None:
@@ -442,7 +445,9 @@ class ContentTests(RelayCase):
             verdict = connection.client.end()
             connection.say(NO)
             end(connection)
-            self.assertEqual(self.successResultOf(verdict), Results([Reply(550, "No", "5.1.1"), rest, rest]))
+            self.assertEqual(
+                self.successResultOf(as_deferred(verdict)), Results([Reply(550, "No", "5.1.1"), rest, rest])
+            )
 
     def test_lmtp_lost_before_any(self) -> None:
         """When nothing was said to anybody, it failed."""
@@ -463,7 +468,7 @@ class EndTests(RelayCase):
             question = connection.client.ask(MAIL)
             self.assertEqual(connection.hear(), b"RSET\r\nMAIL FROM:<a@a.example>\r\n")
             connection.say(OK + NO)
-            self.assertEqual(self.successResultOf(question).code, 550)
+            self.assertEqual(self.successResultOf(as_deferred(question)).code, 550)
 
     def test_reset_of_what_waits(self) -> None:
         """So is one that is about to be opened."""
@@ -472,7 +477,7 @@ class EndTests(RelayCase):
         connection.client.reset()
         self.assertEqual(connection.hear(), b"MAIL FROM:<a@a.example>\r\nRSET\r\n")
         connection.say(OK + OK)
-        self.successResultOf(question)
+        self.successResultOf(as_deferred(question))
         self.assertIs(connection.client.dialogue.state, state.READY)
 
     def test_nothing_to_reset(self) -> None:
@@ -493,7 +498,7 @@ class EndTests(RelayCase):
         for name, make in cases.items():
             connection = make()
             if name == "chunk":
-                connection.client.write_chunk(b"x").addErrback(lambda failure: failure.trap(GivenUp) and None)
+                connection.client.write_chunk(b"x")
                 connection.say(OK)
             connection.client.reset()
             self.assertEqual((connection.wire.aborted, connection.client.is_usable), (True, False), name)

@@ -1,5 +1,6 @@
 """A mail transaction passed through: each stage is asked, and what is answered is heard."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from smtpserv import reply
+from smtpserv.awaiting import as_deferred
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope, ForwardPath, Peer, ReversePath, Session
@@ -73,9 +75,9 @@ class PassageCase(RelayCase):
         sink: Flow | ChunkFlow = self.ask(passage.begin(envelope(sender=sender)), GO)
         return sink
 
-    def refused(self, waiting: "Deferred[Any]") -> Reply:
+    def refused(self, waiting: Awaitable[Any]) -> Reply:
         """What is heard of a failure."""
-        error: Any = self.failureResultOf(waiting, SMTPError).value
+        error: Any = self.failureResultOf(as_deferred(waiting), SMTPError).value
         answer: Reply = error.reply
         return answer
 
@@ -479,9 +481,9 @@ class FlowTests(PassageCase):
         self.server.client.pauseProducing()
         room = sink.write(b"x" * WORTH_SENDING)
         assert room is not None
-        self.assertNoResult(room)
+        self.assertNoResult(as_deferred(room))
         self.server.client.resumeProducing()
-        self.successResultOf(room)
+        self.successResultOf(as_deferred(room))
 
     def test_abort(self) -> None:
         """What is not complete is cut off, so that nobody delivers it."""
@@ -562,9 +564,9 @@ class ChunkFlowTests(PassageCase):
         sink = self.chunking()
         room = sink.write(b".\n\0")
         self.assertEqual(self.server.hear(), b"BDAT %d\r\n%b.\n\0" % (len(HEAD) + 3, HEAD))
-        self.assertNoResult(room)
+        self.assertNoResult(as_deferred(room))
         self.server.say(OK)
-        self.assertIsNone(self.successResultOf(room))
+        self.assertIsNone(self.successResultOf(as_deferred(room)))
         verdict = self.ask(sink.finish(), b"250 2.6.0 Queued\r\n")
         self.assertEqual((self.heard, verdict), (b"BDAT 0 LAST\r\n", Reply(250, "Queued", "2.6.0")))
         self.assert_free()

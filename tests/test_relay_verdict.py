@@ -1,5 +1,6 @@
 """What another server says, as a client of ours may hear it."""
 
+from smtpserv.awaiting import as_deferred
 from smtpserv.relay.verdict import all_passed_on, passed_on
 from smtpserv.reply import Reply, Results
 from tests.relay_tools import MAIL, Connection, RelayCase
@@ -46,4 +47,4 @@ class VerdictTests(RelayCase):
         connection = Connection().ready()
         question = connection.client.ask(MAIL)
         connection.say(b"550 " + b"x" * 2000 + b"\r\n")
-        self.assertEqual(passed_on(self.successResultOf(question)).status, "5.0.0")
+        self.assertEqual(passed_on(self.successResultOf(as_deferred(question))).status, "5.0.0")

@@ -4,7 +4,6 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from smtpserv import reply
@@ -28,9 +27,9 @@ MEMORY: Final = 1 << 20
 class ListProxy(ProxyProcessor):
     """Mailman 3's LMTP server, behind which lines are cut that it would refuse."""
 
-    def open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
+    async def open(self, session: Session, reverse_path: ReversePath) -> ITransaction:
         """MAIL: answered as Mailman answers it."""
-        return self._open(session, reverse_path).addCallback(CuttingTransaction)
+        return CuttingTransaction(await self._open(session, reverse_path))
 
 
 @implementer(ITransaction)

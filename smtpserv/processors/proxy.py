@@ -82,7 +82,7 @@ class ProxyProcessor(Service):
         """The same, once the connection is surely known at its other end."""
         return self.connect(session)
 
-    def open(self, session: Session, reverse_path: ReversePath) -> "Later | Deferred[Any]":
+    def open(self, session: Session, reverse_path: ReversePath) -> ITransaction | Awaitable[ITransaction]:
         """MAIL: answered as the server behind us answers it.
 
         A stranger has no connection there before somebody may be written to: else a hundred that say MAIL,
@@ -92,7 +92,7 @@ class ProxyProcessor(Service):
             return Later(lambda: self._open(session, reverse_path))
         return self._open(session, reverse_path)
 
-    def _open(self, session: Session, reverse_path: ReversePath) -> "Deferred[Any]":
+    def _open(self, session: Session, reverse_path: ReversePath) -> Awaitable[ITransaction]:
         self._route.call_us(session.hostname)
         return open_passage(self._route, session, reverse_path, self._manner)
 
@@ -112,7 +112,7 @@ class Later:
 
     answer = None
 
-    def __init__(self, open: "Callable[[], Deferred[Any]]") -> None:
+    def __init__(self, open: Callable[[], Awaitable[ITransaction]]) -> None:
         self._open: Final = open
         self._transaction: ITransaction | None = None
 

@@ -1,7 +1,7 @@
-"""One connection to another mail server: commands in, Deferreds of their answers out."""
+"""One connection to another mail server: commands in, Promises of their answers out."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpserv import reply
+from smtpserv.awaiting import Promise
 from smtpserv.dialogue import state
 from smtpserv.dialogue.client import UNASKED, ClientDialogue
 from smtpserv.dialogue.command import Command, Hello, Plain
@@ -26,7 +27,11 @@ from smtpserv.error import SMTPError
 from smtpserv.message import Peer, TLSFacts
 from smtpserv.relay.patience import GOODBYE, Patience
 from smtpserv.relay.verdict import passed_on
-from smtpserv.reply import Reply, Results
+from smtpserv.reply import Reply
+
+#: What is made of an answer, and of what stands for one; as :class:`smtpserv.awaiting.Promise` takes them.
+Then = Callable[[Any], Any] | None
+Otherwise = Callable[[Failure], Any] | None
 
 _RSET: Final = Plain("RSET")
 _QUIT: Final = Plain("QUIT")
@@ -83,9 +88,9 @@ class SMTPClient(Protocol):
         self.when_gone: Deferred[None] = Deferred()
         self._clock: Final = clock
         self._patience: Final = patience
-        #: A Deferred for each command that is not answered; the greeting is the first.
-        self._questions: Final[deque[Deferred[Any]]] = deque()
-        self._greeting: Final[Deferred[Reply]] = self._question()
+        #: One for each command that is not answered; the greeting is the first.
+        self._questions: Final[deque[Promise[Any]]] = deque()
+        self._greeting: Final[Promise[Reply]] = self._question()
         #: What was last said for a hello.
         self.hello: Hello | None = None
         self._shaking: Deferred[None] | None = None
@@ -115,19 +120,19 @@ class SMTPClient(Protocol):
             return offers
         return {keyword: argument for keyword, argument in offers.items() if keyword != "REQUIRETLS"}
 
-    def say_hello(self, hello: Hello) -> "Deferred[Reply]":
+    def say_hello(self, hello: Hello) -> Promise[Reply]:
         """Say EHLO or LHLO; or say it again."""
         self.hello = hello
         return self.ask(hello)
 
-    def greeted(self) -> "Deferred[Reply]":
+    def greeted(self) -> Promise[Reply]:
         """The greeting."""
         return self._greeting
 
-    def ask(self, command: Command) -> "Deferred[Any]":
+    def ask(self, command: Command, then: Then = None, otherwise: Otherwise = None) -> Promise[Any]:
         """Say a command.
 
-        :return: a Deferred of its answer, a Reply.
+        :return: its answer, a Reply, or what ``then`` or ``otherwise`` makes of it.
         :raises UpstreamFailed: when the connection is gone.
         :raises ValueError: for what can't be said, or not now.
         """
@@ -135,7 +140,7 @@ class SMTPClient(Protocol):
         if not self._questions:
             self._waiting_since = self._clock.seconds()
         self.dialogue.say(command)
-        question = self._question()
+        question = self._question(then, otherwise)
         self._flush()
         return question
 
@@ -153,9 +158,10 @@ class SMTPClient(Protocol):
             self._flush()
         return self._wait_for_room() if self._congested else None
 
-    def end(self) -> "Deferred[Reply | Results]":
-        """Send the end of mail data, and wait for the server's verdict.
+    def end(self, then: Then = None, otherwise: Otherwise = None) -> Promise[Any]:
+        """Send the end of mail data.
 
+        :return: the server's verdict, a Reply or Results, or what ``then`` or ``otherwise`` makes of it.
         :raises SMTPError: as :meth:`write`.
         """
         self._see_whether_it_is_wanted()
@@ -164,19 +170,22 @@ class SMTPClient(Protocol):
         if self._room is not None:
             self._room.addErrback(_ignored)  # who waits for the verdict hears of it
         self._waiting_since = self._clock.seconds()
-        question = self._question()
+        question = self._question(then, otherwise)
         self._flush()
         return question
 
-    def write_chunk(self, octets: bytes, last: bool = False) -> "Deferred[Reply | Results]":
-        """Send a chunk of content by BDAT, and wait for its answer.
+    def write_chunk(
+        self, octets: bytes, last: bool = False, then: Then = None, otherwise: Otherwise = None
+    ) -> Promise[Any]:
+        """Send a chunk of content by BDAT.
 
+        :return: the answer, as that of :meth:`end`.
         :raises SMTPError: as :meth:`write`.
         """
         self._see_whether_it_is_wanted()
         self.dialogue.write_chunk(octets, last)
         self._waiting_since = self._clock.seconds()
-        question = self._question()
+        question = self._question(then, otherwise)
         self._flush()
         return question
 
@@ -195,12 +204,12 @@ class SMTPClient(Protocol):
         if not self._is_resettable:
             self.abort()
         elif self._questions or self.dialogue.state is not state.READY:
-            self.ask(_RSET).addCallbacks(self._see_whether_it_did, _ignored)
+            self.ask(_RSET, self._see_whether_it_did)
 
     def quit(self) -> None:
         """Say goodbye, and close."""
         if self._is_resettable:
-            self.ask(_QUIT).addErrback(_ignored).addBoth(lambda _: self._close())
+            self.ask(_QUIT).hear(lambda _: self._close())
         else:
             self.abort()
 
@@ -252,7 +261,7 @@ class SMTPClient(Protocol):
                     assert isinstance(answer.reply, Reply), "what is said unasked is of nobody"
                     self._verdict = UpstreamFailed(passed_on(answer.reply))
                     break
-                self._questions.popleft().callback(answer.reply)
+                self._questions.popleft().tell(answer.reply)
         except MalformedReply as error:
             self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, error))
             return
@@ -295,8 +304,8 @@ class SMTPClient(Protocol):
     def _is_shaking(self) -> bool:
         return self._shaking is not None or (ISSLTransport.providedBy(self.transport) and self.tls is None)
 
-    def _question(self) -> "Deferred[Any]":
-        question: Deferred[Any] = Deferred(self._cancelled)
+    def _question(self, then: Then = None, otherwise: Otherwise = None) -> Promise[Any]:
+        question = Promise(self.abort, then, otherwise)
         self._questions.append(question)
         return question
 
@@ -339,10 +348,13 @@ class SMTPClient(Protocol):
         )
         self.dialogue.close()
         if results is not None:
-            self._questions.popleft().callback(results)
-        waiting = [*self._questions, self._shaking, self._room]
+            self._questions.popleft().tell(results)
+        questions = [*self._questions]
+        waiting = self._shaking, self._room
         self._questions.clear()
         self._shaking = self._room = None
+        for question in questions:
+            question.tell(Failure(fate))
         for each in waiting:
             if each is not None and not each.called:
                 each.errback(Failure(fate))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail
@@ -10,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpserv import reply
+from smtpserv.awaiting import Promise, promised
 from smtpserv.dialogue.command import Mail, Plain, Rcpt
 from smtpserv.error import SMTPError
 from smtpserv.escape import escape_controls
@@ -57,7 +59,7 @@ class Manner:
 
 def open_passage(
     route: Route, session: Session, reverse_path: ReversePath, manner: Manner
-) -> "Deferred[Passage]":
+) -> "Promise[Passage] | Deferred[Passage]":
     """MAIL: passed on, and accepted; it fails with the server's refusal, or what stands for an answer.
 
     A connection that had been kept may have been kept too long: then a fresh one is tried.
@@ -69,7 +71,7 @@ def open_passage(
     def open_again() -> "Deferred[Passage]":
         return Deferred.fromCoroutine(open_new(fresh=True))
 
-    def open_on(lent: Lent) -> "Deferred[Passage]":
+    def open_on(lent: Lent) -> "Promise[Passage]":
         passage = Passage(lent, session, reverse_path, manner)
         return passage.mail(reverse_path, open_again if lent.is_reused else None)
 
@@ -96,25 +98,28 @@ class Passage:
         self._accepted: list[ForwardPath] = []
         self._manner = manner
 
-    def mail(self, reverse_path: ReversePath, again: Again | None = None) -> "Deferred[Passage]":
+    def mail(self, reverse_path: ReversePath, again: Again | None = None) -> "Promise[Passage]":
         """Say MAIL; if it is not accepted, it is over.
 
         :param again: what is done if the connection turns out to be of no use.
         :return: this, or a failure with the answer.
         """
+        use = partial(self._opened, reverse_path), partial(self._over, again)
         try:
-            asked = self._ask_sender(reverse_path)
+            if not self._manner.forward_client:
+                return self._client.ask(self._mail(reverse_path), *use)
+            asked = Deferred.fromCoroutine(self._ask_introduced(reverse_path))
         except Exception:
             asked = fail()
-        return asked.addCallbacks(self._opened, self._over, (reverse_path, again), errbackArgs=(again,))
+        return promised(asked, *use)
 
-    def add_recipient(self, forward_path: ForwardPath) -> "Reply | Deferred[Reply]":
+    def add_recipient(self, forward_path: ForwardPath) -> "Reply | Promise[Reply]":
         """RCPT: passed on."""
         if self._accepted and self._manner.takes_one(self._session):
             return reply.ONE_AT_A_TIME
         return self._ask_recipient(forward_path)
 
-    def begin(self, envelope: Envelope) -> "Flow | ChunkFlow | Deferred[Flow | ChunkFlow]":
+    def begin(self, envelope: Envelope) -> "ChunkFlow | Promise[Flow] | Deferred[Flow | ChunkFlow]":
         """DATA: passed on; or begin with chunks, where the content can't go otherwise."""
         if len(envelope.forward_paths) > 1 and self._manner.takes_one(self._session):
             raise SMTPError(reply.ONE_AT_A_TIME)
@@ -125,11 +130,6 @@ class Passage:
     def abort(self) -> None:
         """Reset it, and give the connection back."""
         self._lent.give_back()
-
-    def _ask_sender(self, reverse_path: ReversePath) -> "Deferred[Reply]":
-        if self._manner.forward_client:
-            return Deferred.fromCoroutine(self._ask_introduced(reverse_path))
-        return self._client.ask(self._mail(reverse_path))
 
     async def _ask_introduced(self, reverse_path: ReversePath) -> Reply:
         """Say who our client is first; a server that does not believe it has its mail from us.
@@ -155,27 +155,27 @@ class Passage:
             reverse_path = ReversePath(reverse_path.address, {**reverse_path.parameters, "AUTH": "<>"})
         return Mail(pass_sender(reverse_path, self._client.offers, _TRACE, self._manner.is_final))
 
-    def _opened(self, answer: Reply, reverse_path: ReversePath, again: Again | None) -> Any:
+    def _opened(self, reverse_path: ReversePath, answer: Reply) -> "Passage":
         if not answer.accepted:
             if is_of_our_session(answer):
                 self._lent.spend()
-            return self._over(Failure(SMTPError(passed_on(answer))), again)
+            raise SMTPError(passed_on(answer))
         self.answer = passed_on(answer)
         self._reverse_path, self._accepted = reverse_path, []
         return self
 
-    def _over(self, failure: Failure, again: Again | None) -> Any:
+    def _over(self, again: Again | None, failure: Failure) -> Any:
         self.abort()
         if again is None or self._client.is_usable or failure.check(GivenUp):
             return failure
         return again()
 
-    def _ask_recipient(self, path: ForwardPath) -> "Deferred[Reply]":
+    def _ask_recipient(self, path: ForwardPath) -> Promise[Reply]:
         self._see_whether_it_is_open()
         passed = pass_recipient(path, self._client.offers, self._manner.is_final)
-        return self._client.ask(Rcpt(passed)).addCallback(self._note, path)
+        return self._client.ask(Rcpt(passed), partial(self._note, path))
 
-    def _note(self, answer: Reply, path: ForwardPath) -> Reply:
+    def _note(self, path: ForwardPath, answer: Reply) -> Reply:
         if answer.accepted:
             self._accepted.append(path)
         return passed_on(answer)
@@ -199,7 +199,7 @@ class Passage:
             self.abort()
             raise
         flow = self._begin(envelope)
-        return await flow if isinstance(flow, Deferred) else flow
+        return flow if isinstance(flow, ChunkFlow) else await flow
 
     async def _start_over(self) -> None:
         answer: Reply = await self._client.ask(_RSET)
@@ -209,13 +209,13 @@ class Passage:
             self._client.abort()  # what it remembers would be part of the next envelope
             raise UpstreamFailed(reply.UPSTREAM_CONFUSED, f"RSET was refused: {answer}")
 
-    def _begin(self, envelope: Envelope) -> "ChunkFlow | Deferred[Flow | ChunkFlow]":
+    def _begin(self, envelope: Envelope) -> "ChunkFlow | Promise[Flow]":
         self._see_whether_it_is_open()
         if envelope.body == "BINARYMIME":
             return ChunkFlow(self._lent, *self._above(envelope))
-        return self._client.ask(_DATA).addCallback(self._may_send, envelope)
+        return self._client.ask(_DATA, partial(self._may_send, envelope))
 
-    def _may_send(self, answer: Reply, envelope: Envelope) -> "Flow":
+    def _may_send(self, envelope: Envelope, answer: Reply) -> "Flow":
         if answer.reply_class != 3:
             raise SMTPError(passed_on(answer))
         return Flow(self._lent, *self._above(envelope))
@@ -256,17 +256,16 @@ class _Sink:
             octets, self._head = self._head + octets, b""
         return octets
 
-    def finish(self) -> "Deferred[Reply | Results]":
+    def finish(self) -> Promise[Reply | Results]:
         """The end: the server's verdict is ours. Until it is known, nobody knows."""
         try:
             if self._watch.ended():
                 self._client.abort()
                 raise SMTPError(reply.MAIL_LOOP)
-            verdict = self._end(self._checked(b""))
+            return self._end(self._checked(b""))
         except BaseException:
             self._lent.give_back()
             raise
-        return verdict.addCallbacks(self._over, self._in_doubt)
 
     def _over(self, answer: Reply | Results) -> Reply | Results:
         self._lent.give_back()
@@ -278,7 +277,7 @@ class _Sink:
         _log.error("{id} is in doubt, it may come twice: {why}", id=self._name, why=escape_controls(why))
         return failure
 
-    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+    def _end(self, rest: bytes) -> Promise[Reply | Results]:
         """Send what is left, and the end."""
         raise NotImplementedError
 
@@ -291,22 +290,22 @@ class Flow(_Sink):
         """Send it on; a Deferred while the server takes no more."""
         return self._client.write(self._checked(octets))
 
-    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
+    def _end(self, rest: bytes) -> Promise[Reply | Results]:
         if rest:
             self._client.write(rest)
-        return self._client.end()
+        return self._client.end(self._over, self._in_doubt)
 
 
 @implementer(IMessageSink)
 class ChunkFlow(_Sink):
     """Content that DATA could not carry, by BDAT (RFC 3030)."""
 
-    def write(self, octets: bytes) -> "Deferred[None]":
-        """Send it on; a Deferred until the server has it."""
-        return self._client.write_chunk(self._checked(octets)).addCallback(_see_whether_it_came)
+    def write(self, octets: bytes) -> Promise[None]:
+        """Send it on; done when the server has it."""
+        return self._client.write_chunk(self._checked(octets), then=_see_whether_it_came)
 
-    def _end(self, rest: bytes) -> "Deferred[Reply | Results]":
-        return self._client.write_chunk(rest, last=True)
+    def _end(self, rest: bytes) -> Promise[Reply | Results]:
+        return self._client.write_chunk(rest, True, self._over, self._in_doubt)
 
 
 def _see_whether_it_came(answer: Reply | Results) -> None:

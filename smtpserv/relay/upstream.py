@@ -132,7 +132,6 @@ class Doorway:
             if self.upstream.credentials is not None:
                 await self._log_in(client, self.upstream.credentials)
         except BaseException:
-            client.greeted().addErrback(lambda _: None)  # nobody may have come to wait for it
             client.abort()
             raise
         finally:

@@ -4,13 +4,13 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpserv import reply
-from smtpserv.awaiting import as_deferred
+from smtpserv.awaiting import Promise, as_deferred, promised
 from smtpserv.error import SMTPError
 from smtpserv.escape import escape_controls
 from smtpserv.reply import Reply
@@ -26,17 +26,6 @@ _EXHAUSTED: Final = frozenset(
 )
 
 
-class _Question:
-    """One that is not answered yet."""
-
-    __slots__ = ("deferred", "since", "then")
-
-    def __init__(self, deferred: "Deferred[Any]", since: float, then: Then) -> None:
-        self.deferred = deferred
-        self.since = since
-        self.then = then
-
-
 class Inquiry:
     """At most one question is open at a time; an answer to one that was given up is nobody's.
 
@@ -47,7 +36,17 @@ class Inquiry:
     :param name: names the session in the log.
     """
 
-    __slots__ = ("_clock", "_waited", "_resume", "_unwanted", "_name", "is_open", "_question")
+    __slots__ = (
+        "_clock",
+        "_waited",
+        "_resume",
+        "_unwanted",
+        "_name",
+        "is_open",
+        "_promise",
+        "_then",
+        "_since",
+    )
 
     def __init__(
         self,
@@ -64,7 +63,10 @@ class Inquiry:
         self._name = name
         #: Whether an answer is still to come; looked at after each event.
         self.is_open = False
-        self._question: _Question | None = None
+        self._promise: Promise[Any] | None = None
+        #: Of the last question: who uses its answer, and when it was asked.
+        self._then: Then = unwanted
+        self._since = 0.0
 
     def ask(self, then: Then, call: Callable[..., Any], *facts: Any) -> None:
         """Call, and give what comes of it to ``then``: now if it is there, else when it is."""
@@ -74,58 +76,58 @@ class Inquiry:
             answer = error.reply
         except BaseException:  # also what would end the program: it is no processor's to end
             answer = reply_to(Failure(), self._name)
-        if type(answer) is Deferred:
+        if type(answer) is Promise:
             self._wait(answer, then)
         elif answer is None or not hasattr(answer, "__await__"):
             then(answer)
         else:
-            self._wait(as_deferred(answer), then)
+            self._wait(promised(as_deferred(answer).addErrback(reply_to, self._name)), then)
 
     def give_up(self, answer: Reply | None = None) -> None:
         """Cancel the open question; ``answer``, if there is one, stands for what it would have answered."""
-        question, self._question = self._question, None
+        promise, self._promise = self._promise, None
         self.is_open = False
-        if question is None:
+        if promise is None:
             return
+        promise.hear(self._drop)
         try:
-            question.deferred.cancel()
+            promise.cancel()
         except BaseException:
             _log.failure("A canceller failed in {id}", HarmlessFailure(), id=self._name)
         if answer is not None:
-            self._use(answer, question)
+            self._use(answer)
 
     def expire(self, now: float, deadline: float) -> bool:
         """Give up a question that has been open too long; whether it had."""
-        late = self._question is not None and now - self._question.since >= deadline
+        late = self.is_open and now - self._since >= deadline
         if late:
             self.give_up(reply.PROCESSING_TOO_LONG)
         return late
 
-    def _wait(self, deferred: "Deferred[Any]", then: Then) -> None:
-        question = self._question = _Question(deferred, self._clock.seconds(), then)
-        deferred.addCallbacks(self._settle, self._fail, (question,), errbackArgs=(question,))
-        if self._question is question:
+    def _wait(self, promise: Promise[Any], then: Then) -> None:
+        self._promise, self._then, self._since = promise, then, self._clock.seconds()
+        promise.hear(self._settle)
+        if self._promise is promise:
             self.is_open = True
 
-    def _fail(self, failure: Failure, question: _Question) -> Any:
-        return self._settle(reply_to(failure, self._name), question)
-
-    def _settle(self, answer: Any, question: _Question) -> Any:
-        """Use the answer, and leave it where it is: the Deferred may be others' answer as well."""
-        if self._question is not question:
-            self._unwanted(answer)
-            return answer
-        came_later, self._question, self.is_open = self.is_open, None, False
-        if came_later:
-            self._use(answer, question)
+    def _settle(self, answer: Any) -> None:
+        if isinstance(answer, Failure):
+            answer = reply_to(answer, self._name)
+        self._promise = None
+        if self.is_open:
+            self.is_open = False
+            self._use(answer)
         else:
-            question.then(answer)
-        return answer
+            self._then(answer)
 
-    def _use(self, answer: Any, question: _Question) -> None:
-        self._waited(self._clock.seconds(), question.since)
-        question.then(answer)
+    def _use(self, answer: Any) -> None:
+        """It came later: the others have gone on meanwhile."""
+        self._waited(self._clock.seconds(), self._since)
+        self._then(answer)
         self._resume()
+
+    def _drop(self, answer: Any) -> None:
+        self._unwanted(reply_to(answer, self._name) if isinstance(answer, Failure) else answer)
 
 
 class HarmlessFailure(Failure):

@@ -102,6 +102,8 @@ def _noted(
         except SMTPError as error:
             note(error.reply)
             raise
+        if verdict is None:
+            return None
         if isinstance(verdict, Awaitable):
             return as_deferred(verdict).addCallbacks(note, note_failure)
         return note(verdict)
