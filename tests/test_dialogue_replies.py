@@ -131,7 +131,7 @@ class Reading(SynchronousTestCase):
             reader.receive(b"220 x\r\n" + octets)
             self.assertEqual(reader.next_reply(), Reply(220, "x", ""))
             self.assertIsNone(reader.next_reply())
-            self.assertEqual(len(reader), len(octets))
+            self.assertEqual(reader.unread, octets)
 
     def test_whole(self) -> None:
         """All that are complete can be had at once."""

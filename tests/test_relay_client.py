@@ -227,6 +227,7 @@ class PatienceTests(RelayCase):
         verdict = connection.client.end()
         connection.clock.advance(100.0)
         connection.say(OK + BYE)
+        connection.client.sweep(connection.clock.seconds())
         connection.clock.advance(GOODBYE / 2)
         connection.say(NO)
         self.assert_patient(connection, GOODBYE / 2)

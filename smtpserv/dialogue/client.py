@@ -108,9 +108,10 @@ class ClientDialogue:
         :raises ValueError: for one that would come out of order even if all before it are accepted, and for
             what could not be said: see :func:`smtpserv.dialogue.wording.render`. Chunks are written.
         """
-        if isinstance(command, Bdat) or not state.in_order(self.ahead, command.verb):
+        ahead = self.ahead if self._sent else self.state
+        if isinstance(command, Bdat) or not state.in_order(ahead, command.verb):
             raise ValueError(f"{command.verb} is out of order")
-        if self._held or not self._may_send():
+        if self._sent and (self._held or not self._may_send()):
             render(command)
             self._held.append(command)
         else:
@@ -167,7 +168,7 @@ class ClientDialogue:
         :raises MalformedReply: for what is no reply, or none to the command that waits for one. The session
             is of no use then.
         """
-        while not self.state.is_deaf:
+        while self._input.unread and not self.state.is_deaf:
             reply = self._input.next_reply()
             if reply is None:
                 return None
@@ -202,8 +203,7 @@ class ClientDialogue:
         return self.state is state.DATA and not self._sent
 
     def _may_send(self) -> bool:
-        if not self._sent:
-            return True
+        """Behind what was sent."""
         return "PIPELINING" in self.offers and self._sent[-1].verb not in _LAST_OF_A_GROUP
 
     def _send(self, command: Command) -> None:
@@ -211,7 +211,7 @@ class ClientDialogue:
         self._sent.append(command)
 
     def _release(self) -> None:
-        while self._held and not self.state.is_deaf and self._may_send():
+        while self._held and not self.state.is_deaf and (not self._sent or self._may_send()):
             self._send(self._held.popleft())
 
     def _answer(self, reply: Reply) -> Answer | None:
@@ -219,9 +219,9 @@ class ClientDialogue:
         if not self._sent:
             return self._unasked(reply)
         command = self._sent[0]
-        verb, code = command.verb, reply.code
-        if code // 100 not in _CLASSES.get(verb, _USUAL_CLASSES) and code != 421:
-            raise MalformedReply(f"{code} is no answer to {verb}")
+        verb = command.verb
+        if reply.reply_class not in _CLASSES.get(verb, _USUAL_CLASSES):
+            raise MalformedReply(f"{reply.code} is no answer to {verb}")
         if verb in _GOING_ON and self._goes_on(command, reply):
             return None
         self._sent.popleft()
@@ -271,7 +271,7 @@ class ClientDialogue:
         self._recipients += 1
 
     def _learn_tls(self, reply: Reply) -> None:
-        if len(self._input):
+        if self._input.unread:
             raise MalformedReply("something was said behind the answer to STARTTLS")
         self._forget(reply)
 

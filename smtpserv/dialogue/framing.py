@@ -29,6 +29,11 @@ class LineReader:
     def __len__(self) -> int:
         return len(self._buffer) - self._position
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether anything is buffered."""
+        return self._position < len(self._buffer)
+
     def receive(self, octets: bytes) -> None:
         """Append what the network brought."""
         if self._position < len(self._buffer):

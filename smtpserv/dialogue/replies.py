@@ -22,20 +22,18 @@ class MalformedReply(ValueError):
 class ReplyReader:
     """Cuts replies, which end in CRLF and in nothing else; buffers what is not complete."""
 
-    __slots__ = ("_buffer", "_lines", "_size")
+    __slots__ = ("unread", "_lines", "_size")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        #: What was received and makes no reply yet, but for the lines of one that goes on.
+        self.unread = b""
         #: The lines of a reply that goes on.
         self._lines: list[bytes] = []
         self._size = 0
 
-    def __len__(self) -> int:
-        return len(self._buffer)
-
     def receive(self, octets: bytes) -> None:
         """Append what the network brought."""
-        self._buffer = self._buffer + octets if self._buffer else octets
+        self.unread = self.unread + octets if self.unread else octets
 
     def next_reply(self) -> Reply | None:
         """The next reply; None when it is not complete. What could not be said in our own is escaped.
@@ -43,11 +41,11 @@ class ReplyReader:
         :raises MalformedReply: for a line that is none, a code that changes within a reply (RFC 5321 section
             4.2.1), and a reply without an end.
         """
-        while self._buffer:
-            end = self._buffer.find(b"\r\n", 0, MAX_LINE)
+        while self.unread:
+            end = self.unread.find(b"\r\n", 0, MAX_LINE)
             if end < 0:
                 break
-            line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+            line, self.unread = self.unread[:end], self.unread[end + 2 :]
             if line[3:4] != b"-":
                 if not self._lines:
                     return _single(line)
@@ -57,7 +55,7 @@ class ReplyReader:
             self._size += len(line)
             if line[:3] != self._lines[0][:3] or self._size > MAX_REPLY or not _LINE.fullmatch(line):
                 raise MalformedReply("a reply that does not end as it began")
-        if len(self._buffer) >= MAX_LINE:
+        if len(self.unread) >= MAX_LINE:
             raise MalformedReply("a line without an end")
         return None
 

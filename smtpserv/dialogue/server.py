@@ -115,6 +115,11 @@ class ServerDialogue:
         """Octets received and not read yet."""
         return len(self._input)
 
+    @property
+    def is_hungry(self) -> bool:
+        """Whether there is nothing more to tell before more octets come."""
+        return not self._input.has_unread and (self._reading is None or not self._reading[1].has_ended)
+
     def receive(self, octets: bytes) -> None:
         """Take what the network brought, any amount. :meth:`next_event` then tells what it means."""
         if not self.state.is_deaf:
@@ -156,16 +161,12 @@ class ServerDialogue:
         :raises ValueError: when no reply is owed.
         """
         owed, self._owed = self._owed or _NO_COMMAND, None
-        usual = ACCEPTANCES.get(owed.verb) if answer is None else None
-        if usual is not None:
-            self._answer(owed, usual)
-            return
         send = _SEND.get(owed.verb)
         if send is not None:
             send(self, owed, answer)
         else:
             assert not isinstance(answer, Results), "results are of a message"
-            self._answer(owed, answer or self._acceptance(owed))
+            self._answer(owed, answer or ACCEPTANCES.get(owed.verb) or self._acceptance(owed))
 
     def secured(self, standing: Standing) -> None:
         """Hands are shaken: all that was learned before is forgotten (RFC 3207 section 4.2)."""

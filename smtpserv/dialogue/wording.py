@@ -60,7 +60,7 @@ def _path(lead: str, address: str, form: re.Pattern[bytes]) -> str:
     """An address in brackets, if all of it is one: its own bracket might end it, and parameters follow."""
     argument = f"{lead}:<{address}>"
     match = form.fullmatch(argument.encode())
-    if match is None or address.encode() not in (match[1] or b"", match[2]):
+    if match is None or (match[1] or match[2] or b"") != address.encode():
         raise ValueError(f"not a path: {argument!r}")
     return argument
 

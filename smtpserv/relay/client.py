@@ -96,6 +96,8 @@ class SMTPClient(Protocol):
         self._shaking: Deferred[None] | None = None
         #: Since when an answer is waited for, or the server takes no more octets.
         self._waiting_since = clock.seconds()
+        #: Since when it is known that the server leaves, and may still say something.
+        self._leaving_since: float | None = None
         self._congested = False
         self._room: Deferred[None] | None = None
         #: Octets of mail data that wait for more, or for its end.
@@ -201,10 +203,12 @@ class SMTPClient(Protocol):
 
     def reset(self) -> None:
         """Give up the transaction, if one is open; who asks next is answered behind it."""
-        if not self._is_resettable:
-            self.abort()
-        elif self._questions or self.dialogue.state is not state.READY:
+        if not self._questions and self.dialogue.state is state.READY:
+            return
+        if self._is_resettable:
             self.ask(_RSET, self._see_whether_it_did)
+        else:
+            self.abort()
 
     def quit(self) -> None:
         """Say goodbye, and close."""
@@ -225,9 +229,11 @@ class SMTPClient(Protocol):
         if self.transport is not None and (self._questions or moved):
             awaited = self.dialogue.awaited
             patience = self._patience.of("" if moved or awaited is None else awaited.verb)
+            since = self._waiting_since
             if self.dialogue.is_leaving:
+                self._leaving_since = since = now if self._leaving_since is None else self._leaving_since
                 patience = min(patience, GOODBYE)
-            if now - self._waiting_since >= patience:
+            if now - since >= patience:
                 self.abort(UpstreamFailed(reply.UPSTREAM_SLOW))
 
     def connectionMade(self) -> None:
@@ -252,7 +258,6 @@ class SMTPClient(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Hand out the answers."""
         dialogue = self.dialogue
-        was_leaving = dialogue.is_leaving
         dialogue.receive(data)
         try:
             while (answer := dialogue.next_answer()) is not None:
@@ -265,8 +270,6 @@ class SMTPClient(Protocol):
         except MalformedReply as error:
             self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, error))
             return
-        if dialogue.is_leaving and not was_leaving:
-            self._waiting_since = self._clock.seconds()
         if self._questions:  # what they wait for may have been held until now
             self._flush()
         if dialogue.state is state.CLOSED:

@@ -262,7 +262,8 @@ class _Sink:
             if self._watch.ended():
                 self._client.abort()
                 raise SMTPError(reply.MAIL_LOOP)
-            return self._end(self._checked(b""))
+            rest, self._head = self._head, b""
+            return self._end(rest)
         except BaseException:
             self._lent.give_back()
             raise

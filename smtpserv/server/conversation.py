@@ -135,7 +135,8 @@ class Conversation:
         self._receiver.abort()
 
     def _resume(self) -> None:
-        self._advance()
+        if self._farewell is not None or not self.dialogue.is_hungry:
+            self._advance()
         self._progress()
 
     def _advance(self) -> None:

@@ -227,7 +227,9 @@ def verdict(answer: Any) -> Reply | None:
     """What a policy answered: None or a Reply; anything else is its fault."""
     if answer is None:
         return None
-    return checked(answer) if isinstance(answer, Reply) else misfit(answer, "a policy")
+    if isinstance(answer, Reply) and answer.reply_class != 3:
+        return answer
+    return misfit(answer, "a policy")
 
 
 def _unwelcome(answer: Any) -> Reply | None:

@@ -41,7 +41,8 @@ class SMTPServerProtocol(Protocol):
         self._house: Final = house
         self._ended: Final = ended
         session = Session(os.urandom(6).hex(), peer, hostname=house.terms.hostname)
-        self._conversation = Conversation(house, session, self._settled)
+        self._conversation: Final = Conversation(house, session, self._settled)
+        self._dialogue: Final = self._conversation.dialogue
         #: When shaking hands began, while it lasts.
         self._shaking_since: float | None = None
         self._congested = False
@@ -78,7 +79,9 @@ class SMTPServerProtocol(Protocol):
         if self._closed_at is None:
             speaks_early = self._conversation.is_waiting or len(data) > READ_AHEAD
             self._conversation.receive(data)
-            self._flush()
+            output = self._dialogue.take_output()
+            if output or not self._conversation.is_waiting:
+                self._send(output)
             if speaks_early:
                 self._regulate()
 
@@ -145,10 +148,13 @@ class SMTPServerProtocol(Protocol):
             self._ended(self)
 
     def _flush(self) -> None:
-        transport, dialogue = self.transport, self._conversation.dialogue
+        self._send(self._dialogue.take_output())
+
+    def _send(self, output: bytes) -> None:
+        """Say what there is to say, and do what the dialogue has come to."""
+        transport, dialogue = self.transport, self._dialogue
         if transport is None or self._closed_at is not None:
             return
-        output = dialogue.take_output()
         if output:
             transport.write(output)
         if self._deaf:
@@ -165,7 +171,7 @@ class SMTPServerProtocol(Protocol):
 
     def _see_whether_it_is_gone(self) -> None:
         """Of a client that closed its half, what it sent before may still make a message; else it is gone."""
-        dialogue = self._conversation.dialogue
+        dialogue = self._dialogue
         if not (self._conversation.is_waiting and (dialogue.buffered or dialogue.is_content_there)):
             self._conversation.abandon()
 
@@ -177,7 +183,7 @@ class SMTPServerProtocol(Protocol):
 
     def _regulate(self) -> None:
         """Read from the client, or not, as its replies and our answers stand."""
-        dialogue = self._conversation.dialogue
+        dialogue = self._dialogue
         ahead = self._conversation.is_waiting and dialogue.buffered > READ_AHEAD
         pause = ahead or (self._congested and dialogue.state not in _SHAKING)
         if pause is not self._paused and self.transport is not None and not self._deaf:
