@@ -135,7 +135,7 @@ def _for(envelope: Envelope) -> list[str]:
     if not address.isprintable() or not (address.isascii() or envelope.smtputf8):
         return []
     match = RCPT_ARGUMENT.fullmatch(f"TO:<{address}>".encode())
-    return ["for", f"<{address}>"] if match and match[1] == address.encode() else []
+    return _together(["for", f"<{address}>"]) if match and match[1] == address.encode() else []
 
 
 def _together(words: list[str]) -> list[str]:

@@ -81,8 +81,8 @@ class ReceivedTests(ZoneTestCase):
             octets.decode().split("\r\n"),
             [
                 "Received: from client.example ([192.0.2.1]) by mx.example with ESMTPS (using",
-                "\tTLSv1.3 with cipher TLS_AES_256_GCM_SHA384) id <3f2a.1@mx.example> for",
-                "\t<b@b.example>; Wed, 04 Mar 2026 20:06:07 +0530",
+                "\tTLSv1.3 with cipher TLS_AES_256_GCM_SHA384) id <3f2a.1@mx.example>",
+                "\tfor <b@b.example>; Wed, 04 Mar 2026 20:06:07 +0530",
                 "",
             ],
         )

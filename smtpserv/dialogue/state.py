@@ -6,6 +6,7 @@ they cannot disagree. Nothing else in the package keeps a state of the dialogue.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 
@@ -86,6 +87,7 @@ def in_order(state: State, verb: str) -> bool:
     return verb in state.moves or (verb not in ORDERED and state not in _WITHOUT_COMMANDS)
 
 
+@lru_cache(4096)
 def next_state(state: State, verb: str, code: int) -> State:
     """Where a reply to the verb leads. What the table does not list leaves the state as it is; 421 closes."""
     if code == 421:

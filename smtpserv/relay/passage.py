@@ -1,6 +1,6 @@
 """One mail transaction of a client, passed through: each stage asked at another server, and answered here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -34,7 +34,7 @@ _RSET: Final = Plain("RSET")
 _TRACE: Final = 1024
 
 #: Opens a passage on another connection.
-Again = Callable[[], "Deferred[Passage]"]
+Again = Callable[[], "Coroutine[Any, Any, Passage]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +65,23 @@ def open_passage(
     A connection that had been kept may have been kept too long: then a fresh one is tried.
     """
 
-    async def open_new(fresh: bool) -> Passage:
-        return await open_on(await route.take(fresh))
-
-    def open_again() -> "Deferred[Passage]":
-        return Deferred.fromCoroutine(open_new(fresh=True))
-
-    def open_on(lent: Lent) -> "Promise[Passage]":
-        passage = Passage(lent, session, reverse_path, manner)
-        return passage.mail(reverse_path, open_again if lent.is_reused else None)
-
     lent = route.take_kept()
-    return open_on(lent) if lent is not None else Deferred.fromCoroutine(open_new(fresh=False))
+    if lent is None:
+        return Deferred.fromCoroutine(_open_new(route, session, reverse_path, manner))
+    return _open_on(lent, route, session, reverse_path, manner)
+
+
+async def _open_new(
+    route: Route, session: Session, reverse_path: ReversePath, manner: Manner, fresh: bool = False
+) -> "Passage":
+    return await _open_on(await route.take(fresh), route, session, reverse_path, manner)
+
+
+def _open_on(
+    lent: Lent, route: Route, session: Session, reverse_path: ReversePath, manner: Manner
+) -> "Promise[Passage]":
+    again = partial(_open_new, route, session, reverse_path, manner, fresh=True) if lent.is_reused else None
+    return Passage(lent, session, reverse_path, manner).mail(reverse_path, again)
 
 
 @implementer(ITransaction)
@@ -168,7 +173,7 @@ class Passage:
         self.abort()
         if again is None or self._client.is_usable or failure.check(GivenUp):
             return failure
-        return again()
+        return Deferred.fromCoroutine(again())
 
     def _ask_recipient(self, path: ForwardPath) -> Promise[Reply]:
         self._see_whether_it_is_open()

@@ -16,7 +16,7 @@ def is_of_our_session(answer: Reply) -> bool:
 
 def passed_on(answer: Reply) -> Reply:
     """A server's reply: with a status, and of its client's mail alone."""
-    if is_of_our_session(answer):
+    if answer.code in _OF_OUR_SESSION:
         return Reply(451, answer.text, f"4{answer.status[1:]}" if answer.status else None)
     return answer if answer.status else Reply(answer.code, answer.text)
 

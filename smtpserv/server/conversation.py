@@ -54,15 +54,11 @@ class Conversation:
         self._seconds: Final = house.clock.seconds
         self._opened: Final = self._seconds()
         self._deadlines: Final = Deadlines(house.limits, self._opened)
-        self._inquiry: Final = Inquiry(house.clock, self._deadlines.waited, self._resume, release, session.id)
-        self._client: Final = Introduction(house, session, self.dialogue, self._inquiry, self._start_over)
-        self._receiver: Final = Receiver(house, self._client, self.dialogue, self._inquiry, self._deadlines)
+        #: Whoever is asked; the client waits while it is open.
+        self.inquiry: Final = Inquiry(house.clock, self._deadlines.waited, self._resume, release, session.id)
+        self._client: Final = Introduction(house, session, self.dialogue, self.inquiry, self._start_over)
+        self._receiver: Final = Receiver(house, self._client, self.dialogue, self.inquiry, self._deadlines)
         self._farewell: Reply | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the client waits for an answer that takes time."""
-        return self._inquiry.is_open
 
     def start(self) -> None:
         """The client connected."""
@@ -81,8 +77,8 @@ class Conversation:
 
     def sweep(self, now: float) -> bool:
         """End what has lasted too long, an answer of ours or the client's turn; whether anything had."""
-        if self._inquiry.is_open:
-            return self._inquiry.expire(now, self._house.limits.processing_deadline)
+        if self.inquiry.is_open:
+            return self.inquiry.expire(now, self._house.limits.processing_deadline)
         overdue = self._deadlines.overdue(now)
         if overdue is not None:
             self.hang_up(overdue)
@@ -131,7 +127,7 @@ class Conversation:
         self._receiver.abort()
 
     def _give_up(self) -> None:
-        self._inquiry.give_up()
+        self.inquiry.give_up()
         self._receiver.abort()
 
     def _resume(self) -> None:
@@ -144,7 +140,7 @@ class Conversation:
 
         A client that pipelines without end lets the others have their turn now and then.
         """
-        dialogue, inquiry = self.dialogue, self._inquiry
+        dialogue, inquiry = self.dialogue, self.inquiry
         for _ in _EVENTS_A_TURN:
             if inquiry.is_open:
                 return

@@ -86,16 +86,16 @@ class Inquiry:
     def give_up(self, answer: Reply | None = None) -> None:
         """Cancel the open question; ``answer``, if there is one, stands for what it would have answered."""
         promise, self._promise = self._promise, None
-        self.is_open = False
         if promise is None:
             return
+        self.is_open = answer is not None
         promise.hear(self._drop)
         try:
             promise.cancel()
         except BaseException:
             _log.failure("A canceller failed in {id}", HarmlessFailure(), id=self._name)
         if answer is not None:
-            self._use(answer)
+            self._settle(answer)
 
     def expire(self, now: float, deadline: float) -> bool:
         """Give up a question that has been open too long; whether it had."""
@@ -113,18 +113,12 @@ class Inquiry:
     def _settle(self, answer: Any) -> None:
         if isinstance(answer, Failure):
             answer = reply_to(answer, self._name)
-        self._promise = None
-        if self.is_open:
-            self.is_open = False
-            self._use(answer)
-        else:
-            self._then(answer)
-
-    def _use(self, answer: Any) -> None:
-        """It came later: the others have gone on meanwhile."""
-        self._waited(self._clock.seconds(), self._since)
+        came_later, self._promise, self.is_open = self.is_open, None, False
+        if came_later:
+            self._waited(self._clock.seconds(), self._since)
         self._then(answer)
-        self._resume()
+        if came_later:
+            self._resume()
 
     def _drop(self, answer: Any) -> None:
         self._unwanted(reply_to(answer, self._name) if isinstance(answer, Failure) else answer)

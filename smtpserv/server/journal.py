@@ -26,17 +26,30 @@ def render_text(now: float, entries: Sequence[Entry]) -> str:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     lines = []
     for event, fields in entries:
-        words = [
-            value if type(value) is str and _is_plain(value) else _word(value) for value in fields.values()
-        ]
-        lines.append(_form(event, *fields) % (stamp, *words))
+        values = fields.values()
+        line = _form(event, tuple(fields), tuple(map(type, values))) % (stamp, *values)
+        if not _is_plain(line, len(values)):
+            line = " ".join([stamp, event, *[f"{name}={_word(value)}" for name, value in fields.items()]])
+        lines.append(f"{line}\n")
     return "".join(lines)
 
 
 @lru_cache
-def _form(event: str, *names: str) -> str:
+def _form(event: str, names: tuple[str, ...], kinds: tuple[type, ...]) -> str:
     """The line of an event, with room for the time and for the value of each field."""
-    return " ".join(["%s", event, *[f"{name}=%s" for name in names]]) + "\n"
+    rooms = [f"{name}={'%.3f' if kind is float else '%s'}" for name, kind in zip(names, kinds, strict=True)]
+    return " ".join(["%s", event, *rooms])
+
+
+def _is_plain(line: str, fields: int) -> bool:
+    """Whether no value ends the line, forges a field, moves the terminal's cursor, or is none at all."""
+    return (
+        line.count(" ") == fields + 1
+        and line.count("=") == fields
+        and line.isascii()
+        and line.isprintable()
+        and not ('"' in line or "\\" in line or "= " in line or line[-1] == "=")
+    )
 
 
 def render_json(now: float, entries: Sequence[Entry]) -> str:
@@ -50,13 +63,12 @@ def render_json(now: float, entries: Sequence[Entry]) -> str:
 GATHER: Final = 0.02
 
 #: Words that neither end the line, nor forge a field, nor move the terminal's cursor.
-_is_plain: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+_is_plain_word: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 
 
 def _word(value: Value) -> str:
-    """What is not a plain word already."""
     if isinstance(value, str):
-        return json.dumps(value)
+        return value if _is_plain_word(value) else json.dumps(value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

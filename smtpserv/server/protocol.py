@@ -43,6 +43,7 @@ class SMTPServerProtocol(Protocol):
         session = Session(os.urandom(6).hex(), peer, hostname=house.terms.hostname)
         self._conversation: Final = Conversation(house, session, self._settled)
         self._dialogue: Final = self._conversation.dialogue
+        self._inquiry: Final = self._conversation.inquiry
         #: When shaking hands began, while it lasts.
         self._shaking_since: float | None = None
         self._congested = False
@@ -77,10 +78,10 @@ class SMTPServerProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Hear the client, and send all that there is to answer in one write."""
         if self._closed_at is None:
-            speaks_early = self._conversation.is_waiting or len(data) > READ_AHEAD
+            speaks_early = self._inquiry.is_open or len(data) > READ_AHEAD
             self._conversation.receive(data)
             output = self._dialogue.take_output()
-            if output or not self._conversation.is_waiting:
+            if output or not self._inquiry.is_open:
                 self._send(output)
             if speaks_early:
                 self._regulate()
@@ -143,8 +144,8 @@ class SMTPServerProtocol(Protocol):
     def _settled(self) -> None:
         """Something was answered or given up, when the connection may be long gone."""
         if self.transport is not None:
-            self._flush()
-        elif not self._conversation.is_waiting:
+            self._send(self._dialogue.take_output())
+        elif not self._inquiry.is_open:
             self._ended(self)
 
     def _flush(self) -> None:
@@ -172,7 +173,7 @@ class SMTPServerProtocol(Protocol):
     def _see_whether_it_is_gone(self) -> None:
         """Of a client that closed its half, what it sent before may still make a message; else it is gone."""
         dialogue = self._dialogue
-        if not (self._conversation.is_waiting and (dialogue.buffered or dialogue.is_content_there)):
+        if not (self._inquiry.is_open and (dialogue.buffered or dialogue.is_content_there)):
             self._conversation.abandon()
 
     def _shake_hands(self) -> None:
@@ -184,7 +185,7 @@ class SMTPServerProtocol(Protocol):
     def _regulate(self) -> None:
         """Read from the client, or not, as its replies and our answers stand."""
         dialogue = self._dialogue
-        ahead = self._conversation.is_waiting and dialogue.buffered > READ_AHEAD
+        ahead = self._inquiry.is_open and dialogue.buffered > READ_AHEAD
         pause = ahead or (self._congested and dialogue.state not in _SHAKING)
         if pause is not self._paused and self.transport is not None and not self._deaf:
             self._paused = pause
