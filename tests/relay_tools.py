@@ -41,7 +41,7 @@ class Connection:
         closes: bool = True,
     ) -> None:
         self.clock = clock or Clock()
-        self.client = SMTPClient(self.clock, patience or Patience(), lmtp)
+        self.client = SMTPClient(patience or Patience(), lmtp)
         self.wire = Wire(self.client, closes)
 
     def connect(self) -> "Connection":

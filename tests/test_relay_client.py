@@ -151,6 +151,7 @@ class PatienceTests(RelayCase):
 
     def assert_patient(self, connection: Connection, seconds: float) -> None:
         """The connection is cut when so much time has passed, and no sooner."""
+        connection.client.sweep(connection.clock.seconds())
         connection.clock.advance(seconds - 0.5)
         connection.client.sweep(connection.clock.seconds())
         self.assertFalse(connection.is_gone)
@@ -201,6 +202,7 @@ class PatienceTests(RelayCase):
         """What is no whole answer buys no time."""
         connection = self.made()
         question = connection.client.ask(MAIL)
+        connection.client.sweep(connection.clock.seconds())
         connection.clock.advance(2.0)
         connection.say(b"250-a\r\n250")
         self.assert_patient(connection, 1.0)

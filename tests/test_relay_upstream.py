@@ -188,6 +188,7 @@ class PlainTests(DoorwayCase):
             self.play(*script)
             door = self.door()
             waiting = self.connect(door)
+            door.sweep(self.network.seconds())
             self.wait(door, 19)
             self.assertNoResult(waiting)
             self.wait(door, 1)

@@ -207,14 +207,36 @@ class DataTests(SynchronousTestCase):
 
 
 class DeadlinesTests(SynchronousTestCase):
-    """The stamps of one session."""
+    """The times of one session, as they are seen from one look to the next."""
+
+    def test_what_changed_has_just_changed(self) -> None:
+        """A client that said something since the last look, or was waited for, has its time from this one."""
+        deadlines = Deadlines(only(idle_timeout=10.0), 0.0)
+        deadlines.octets += 1
+        self.assertIsNone(deadlines.overdue(50.0))
+        self.assertIsNone(deadlines.overdue(59.9))
+        deadlines.waiting(60.0)
+        self.assertIsNone(deadlines.overdue(100.0))
+        self.assertIsNone(deadlines.overdue(109.9))
+        self.assertEqual(deadlines.overdue(110.0), reply.IDLE_TOO_LONG)
+
+    def test_wait_within_data(self) -> None:
+        """While we take our time with mail data, the client's does not pass; between two waits it does."""
+        deadlines = Deadlines(only(data_deadline=10.0), 0.0)
+        deadlines.data_begins(0.0)
+        for now in (1.0, 2.0, 3.0):
+            deadlines.waiting(now)
+        self.assertIsNone(deadlines.overdue(7.0))
+        deadlines.waiting(9.0)
+        self.assertIsNone(deadlines.overdue(14.9))
+        self.assertEqual(deadlines.overdue(15.0), reply.DATA_TOO_SLOW)
 
     def test_first_reason_is_told(self) -> None:
         """Each limit has its reply; idle comes before all."""
         deadlines = Deadlines(only(idle_timeout=10.0, session_deadline=10.0), 0.0)
         self.assertIsNone(deadlines.overdue(9.9))
         self.assertEqual(deadlines.overdue(10.0), reply.IDLE_TOO_LONG)
-        deadlines.heard(10.0, 1)
+        deadlines.octets += 1
         self.assertEqual(deadlines.overdue(10.0), reply.SESSION_TOO_LONG)
 
     def test_all_are_421(self) -> None:

@@ -9,7 +9,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
-    IReactorTime,
     ISSLTransport,
     ITCPTransport,
 )
@@ -69,14 +68,14 @@ class SMTPClient(Protocol):
 
     Cancelling a question cuts the connection: nobody would know what the next answer belongs to.
 
-    :param clock: only read; :meth:`sweep` is to be called every second or so.
+    :param patience: how long it waits for what; :meth:`sweep` is to be called every second or so.
     :param lmtp: whether the server speaks LMTP.
     """
 
     #: Any stream transport of Twisted; None when the connection is gone.
     transport: Any = None
 
-    def __init__(self, clock: IReactorTime, patience: Patience, lmtp: bool = False) -> None:
+    def __init__(self, patience: Patience, lmtp: bool = False) -> None:
         self.dialogue: Final = ClientDialogue(lmtp)
         #: What protects the connection, once hands are shaken.
         self.tls: TLSFacts | None = None
@@ -86,7 +85,6 @@ class SMTPClient(Protocol):
         self.local: Peer | None = None
         #: Called once, when the connection is gone.
         self.when_gone: Deferred[None] = Deferred()
-        self._clock: Final = clock
         self._patience: Final = patience
         #: One for each command that is not answered; the greeting is the first.
         self._questions: Final[deque[Promise[Any]]] = deque()
@@ -94,10 +92,9 @@ class SMTPClient(Protocol):
         #: What was last said for a hello.
         self.hello: Hello | None = None
         self._shaking: Deferred[None] | None = None
-        #: Since when an answer is waited for, or the server takes no more octets.
-        self._waiting_since = clock.seconds()
-        #: Since when it is known that the server leaves, and may still say something.
-        self._leaving_since: float | None = None
+        #: What was waited for when it was last looked, and since when.
+        self._expected: object = None
+        self._since = 0.0
         self._congested = False
         self._room: Deferred[None] | None = None
         #: Octets of mail data that wait for more, or for its end.
@@ -139,8 +136,6 @@ class SMTPClient(Protocol):
         :raises ValueError: for what can't be said, or not now.
         """
         self._see_whether_it_is_wanted()
-        if not self._questions:
-            self._waiting_since = self._clock.seconds()
         self.dialogue.say(command)
         question = self._question(then, otherwise)
         self._flush()
@@ -171,7 +166,6 @@ class SMTPClient(Protocol):
         self._unsent = 0
         if self._room is not None:
             self._room.addErrback(_ignored)  # who waits for the verdict hears of it
-        self._waiting_since = self._clock.seconds()
         question = self._question(then, otherwise)
         self._flush()
         return question
@@ -186,7 +180,6 @@ class SMTPClient(Protocol):
         """
         self._see_whether_it_is_wanted()
         self.dialogue.write_chunk(octets, last)
-        self._waiting_since = self._clock.seconds()
         question = self._question(then, otherwise)
         self._flush()
         return question
@@ -197,7 +190,6 @@ class SMTPClient(Protocol):
         :param connection_creator: what ``startTLS`` takes.
         """
         self._shaking = Deferred(self._cancelled)
-        self._waiting_since = self._clock.seconds()
         self.transport.startTLS(connection_creator)
         return self._shaking
 
@@ -224,17 +216,17 @@ class SMTPClient(Protocol):
             self.transport.abortConnection()
 
     def sweep(self, now: float) -> None:
-        """End what lasts too long; who connects has a time of his own."""
-        moved = self._room or self._shaking or self._is_closing
-        if self.transport is not None and (self._questions or moved):
-            awaited = self.dialogue.awaited
-            patience = self._patience.of("" if moved or awaited is None else awaited.verb)
-            since = self._waiting_since
-            if self.dialogue.is_leaving:
-                self._leaving_since = since = now if self._leaving_since is None else self._leaving_since
-                patience = min(patience, GOODBYE)
-            if now - since >= patience:
-                self.abort(UpstreamFailed(reply.UPSTREAM_SLOW))
+        """Look, about once a second, for what lasts too long; who connects has a time of his own."""
+        blocked = self._room or self._shaking or self._is_closing
+        is_leaving, command = self.dialogue.is_leaving, self.dialogue.awaited
+        expected = is_leaving or blocked or (self._questions[0] if self._questions else None)
+        if expected is not self._expected:
+            self._expected, self._since = expected, now
+        patience = self._patience.of("" if blocked or command is None else command.verb)
+        if is_leaving:
+            patience = min(patience, GOODBYE)
+        if expected is not None and self.transport is not None and now - self._since >= patience:
+            self.abort(UpstreamFailed(reply.UPSTREAM_SLOW))
 
     def connectionMade(self) -> None:
         """Wait for the greeting; under TLS, hands are shaken first."""
@@ -243,7 +235,6 @@ class SMTPClient(Protocol):
             self.transport.setTcpNoDelay(True)
             self.local = Peer(address.host, address.port)
         self.transport.registerProducer(self, True)
-        self._waiting_since = self._clock.seconds()
 
     def handshakeCompleted(self) -> None:
         """Hands are shaken: at the connection's begin, or after STARTTLS."""
@@ -261,7 +252,6 @@ class SMTPClient(Protocol):
         dialogue.receive(data)
         try:
             while (answer := dialogue.next_answer()) is not None:
-                self._waiting_since = self._clock.seconds()
                 if answer.command is UNASKED:
                     assert isinstance(answer.reply, Reply), "what is said unasked is of nobody"
                     self._verdict = UpstreamFailed(passed_on(answer.reply))
@@ -286,14 +276,12 @@ class SMTPClient(Protocol):
     def pauseProducing(self) -> None:
         """The server takes no more for now."""
         self._congested = True
-        self._waiting_since = self._clock.seconds()
 
     def resumeProducing(self) -> None:
         """It takes more."""
         self._congested = False
         room, self._room = self._room, None
         if room is not None:
-            self._waiting_since = self._clock.seconds()
             room.callback(None)
 
     def stopProducing(self) -> None:
@@ -337,7 +325,6 @@ class SMTPClient(Protocol):
         self._fail(self._verdict or UpstreamFailed(reply.UPSTREAM_LOST, "closed"))
         if self.transport is not None and not self._is_closing:
             self._is_closing = True
-            self._waiting_since = self._clock.seconds()
             self.transport.unregisterProducer()  # none closes before its producer is done
             self.transport.loseConnection()
 

@@ -122,7 +122,7 @@ class Doorway:
         return str(self.upstream)
 
     async def _open(self, with_tls: bool) -> SMTPClient:
-        client = SMTPClient(self._reactor, self.upstream.patience, self.upstream.lmtp)
+        client = SMTPClient(self.upstream.patience, self.upstream.lmtp)
         self._opening[client] = self._reactor.seconds()
         try:
             await self._dial(client)

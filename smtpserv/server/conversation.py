@@ -55,7 +55,7 @@ class Conversation:
         self._opened: Final = self._seconds()
         self._deadlines: Final = Deadlines(house.limits, self._opened)
         #: Whoever is asked; the client waits while it is open.
-        self.inquiry: Final = Inquiry(house.clock, self._deadlines.waited, self._resume, release, session.id)
+        self.inquiry: Final = Inquiry(self._resume, release, session.id)
         self._client: Final = Introduction(house, session, self.dialogue, self.inquiry, self._start_over)
         self._receiver: Final = Receiver(house, self._client, self.dialogue, self.inquiry, self._deadlines)
         self._farewell: Reply | None = None
@@ -71,13 +71,14 @@ class Conversation:
 
     def receive(self, octets: bytes) -> None:
         """The client sent something."""
-        self._deadlines.heard(self._seconds(), len(octets))
+        self._deadlines.octets += len(octets)
         self.dialogue.receive(octets)
         self._advance()
 
     def sweep(self, now: float) -> bool:
         """End what has lasted too long, an answer of ours or the client's turn; whether anything had."""
         if self.inquiry.is_open:
+            self._deadlines.waiting(now)
             return self.inquiry.expire(now, self._house.limits.processing_deadline)
         overdue = self._deadlines.overdue(now)
         if overdue is not None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,43 +28,38 @@ _EXHAUSTED: Final = frozenset(
 class Inquiry:
     """At most one question is open at a time; an answer to one that was given up is nobody's.
 
-    :param waited: called before an answer that did not come at once is used, with the time, and that of the
-        question.
-    :param resume: called when it has been used.
+    :param resume: called when an answer that did not come at once has been used.
     :param unwanted: takes an answer that came after its question was given up.
     :param name: names the session in the log.
     """
 
     __slots__ = (
-        "_clock",
-        "_waited",
         "_resume",
         "_unwanted",
         "_name",
         "is_open",
         "_promise",
         "_then",
+        "_expected",
         "_since",
     )
 
     def __init__(
         self,
-        clock: IReactorTime,
-        waited: Callable[[float, float], None],
         resume: Callable[[], None],
         unwanted: Callable[[Any], None],
         name: str = "",
     ) -> None:
-        self._clock = clock
-        self._waited = waited
         self._resume = resume
         self._unwanted = unwanted
         self._name = name
         #: Whether an answer is still to come; looked at after each event.
         self.is_open = False
         self._promise: Promise[Any] | None = None
-        #: Of the last question: who uses its answer, and when it was asked.
+        #: Who uses its answer.
         self._then: Then = unwanted
+        #: What was open when it was last looked, and since when.
+        self._expected: Promise[Any] | None = None
         self._since = 0.0
 
     def ask(self, then: Then, call: Callable[..., Any], *facts: Any) -> None:
@@ -98,14 +92,16 @@ class Inquiry:
             self._settle(answer)
 
     def expire(self, now: float, deadline: float) -> bool:
-        """Give up a question that has been open too long; whether it had."""
+        """Look, about once a second, and give up a question that has been open too long; whether it had."""
+        if self._promise is not self._expected:
+            self._expected, self._since = self._promise, now
         late = self.is_open and now - self._since >= deadline
         if late:
             self.give_up(reply.PROCESSING_TOO_LONG)
         return late
 
     def _wait(self, promise: Promise[Any], then: Then) -> None:
-        self._promise, self._then, self._since = promise, then, self._clock.seconds()
+        self._promise, self._then = promise, then
         promise.hear(self._settle)
         if self._promise is promise:
             self.is_open = True
@@ -114,8 +110,6 @@ class Inquiry:
         if isinstance(answer, Failure):
             answer = reply_to(answer, self._name)
         came_later, self._promise, self.is_open = self.is_open, None, False
-        if came_later:
-            self._waited(self._clock.seconds(), self._since)
         self._then(answer)
         if came_later:
             self._resume()

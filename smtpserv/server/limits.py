@@ -51,44 +51,60 @@ class Limits:
 
 
 class Deadlines:
-    """What a session still has time for. It keeps stamps and no timer; somebody sweeps."""
+    """What a session still has time for.
 
-    __slots__ = ("_limits", "_opened", "_heard", "_data_began", "_data_octets")
+    It has no timer: somebody looks, about once a second, and what changed since the last look has just changed.
+    """
+
+    __slots__ = (
+        "octets",
+        "_limits",
+        "_opened",
+        "_looked",
+        "_octets_then",
+        "_heard",
+        "_data_began",
+        "_before_data",
+    )
 
     def __init__(self, limits: Limits, now: float) -> None:
+        #: How many the client sent; whoever takes them adds to it.
+        self.octets = 0
         self._limits = limits
         self._opened = now
+        self._looked = now
+        #: Those at the last look; None if it was for us to speak.
+        self._octets_then: int | None = 0
         self._heard = now
         self._data_began: float | None = None
-        self._data_octets = 0
-
-    def heard(self, now: float, octets: int) -> None:
-        """The client sent something."""
-        self._heard = now
-        self._data_octets += octets
+        self._before_data = 0
 
     def data_begins(self, now: float) -> None:
         """The client was told to send mail data."""
         self._data_began = now
-        self._data_octets = 0
+        self._before_data = self.octets
 
     def data_ended(self) -> None:
         """The final dot came."""
         self._data_began = None
 
-    def waited(self, now: float, since: float) -> None:
-        """The client waited for us; that time is not its own."""
-        self._heard = now
+    def waiting(self, now: float) -> None:
+        """Look while the client waits for us: that time is not its own."""
         if self._data_began is not None:
-            self._data_began += now - since
+            self._data_began += now - self._looked
+        self._looked, self._octets_then = now, None
 
     def overdue(self, now: float) -> Reply | None:
-        """What the client is told if it has run out of time."""
+        """Look while we wait for the client: what it is told if it has run out of time."""
         limits = self._limits
+        if self._octets_then != self.octets:
+            self._octets_then, self._heard = self.octets, now
+        self._looked = now
         if now - self._heard >= limits.idle_timeout:
             return reply.IDLE_TOO_LONG
         if self._data_began is None:
             return reply.SESSION_TOO_LONG if now - self._opened >= limits.session_deadline else None
         lasted = now - self._data_began
-        slow = lasted >= GRACE and self._data_octets < limits.min_data_rate * lasted
+        came = self.octets - self._before_data
+        slow = lasted >= GRACE and came < limits.min_data_rate * lasted
         return reply.DATA_TOO_SLOW if slow or lasted >= limits.data_deadline else None

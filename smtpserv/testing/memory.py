@@ -136,7 +136,8 @@ class MemorySession:
         return whole_replies(self.heard)[-1]
 
     def advance(self, seconds: float) -> bytes:
-        """Let time pass, with a look at the deadlines at its end."""
+        """Let time pass, with a look at the deadlines before and after."""
+        self.protocol.sweep(self.clock.seconds())
         self.clock.advance(seconds)
         self.protocol.sweep(self.clock.seconds())
         return self.hear()
