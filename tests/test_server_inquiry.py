@@ -96,7 +96,7 @@ class InquiryTests(SynchronousTestCase):
         self.assertEqual((self.answers, self.resumed), ([], 0))
 
     def test_expires_at_its_deadline(self) -> None:
-        """A question is given up when it was seen open for as long as it may be; the next has its own time."""
+        """A question is given up when it was seen open for as long as it may be; each has its own time."""
         for begin in (100.0, 109.0):
             later = Later()
             self.inquiry.ask(self.answers.append, later)

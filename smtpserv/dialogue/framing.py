@@ -51,20 +51,18 @@ class LineReader:
 
         :raises SMTPError: 500, once, at the end of a line that was too long (RFC 5321 section 4.5.3.1.9).
         """
-        start = self._position
-        if start >= len(self._buffer):
-            return None
-        end = self._buffer.find(b"\r\n", start)
+        buffer, start = self._buffer, self._position
+        end = buffer.find(b"\r\n", start)
         if end < 0:
             if len(self) > self._limit:
                 self._discarding = True
-                self._buffer, self._position = (b"\r" if self._buffer.endswith(b"\r") else b""), 0
+                self._buffer, self._position = (b"\r" if buffer.endswith(b"\r") else b""), 0
             return None
         self._position = end + 2
         if self._discarding or end + 2 - start > self._limit:
             self._discarding = False
             raise SMTPError(reply.LINE_TOO_LONG)
-        return self._buffer[start:end]
+        return buffer[start:end]
 
 
 class ContentReader:

@@ -41,11 +41,11 @@ class ReplyReader:
         :raises MalformedReply: for a line that is none, a code that changes within a reply (RFC 5321 section
             4.2.1), and a reply without an end.
         """
-        while self.unread:
-            end = self.unread.find(b"\r\n", 0, MAX_LINE)
+        while octets := self.unread:
+            end = octets.find(b"\r\n", 0, MAX_LINE)
             if end < 0:
                 break
-            line, self.unread = self.unread[:end], self.unread[end + 2 :]
+            line, self.unread = octets[:end], octets[end + 2 :]
             if line[3:4] != b"-":
                 if not self._lines:
                     return _single(line)

@@ -164,9 +164,9 @@ class ServerDialogue:
         send = _SEND.get(owed.verb)
         if send is not None:
             send(self, owed, answer)
-        else:
-            assert not isinstance(answer, Results), "results are of a message"
-            self._answer(owed, answer or ACCEPTANCES.get(owed.verb) or self._acceptance(owed))
+        else:  # and what is owed is of no message: Results are
+            said: Any = answer or ACCEPTANCES.get(owed.verb) or self._acceptance(owed)
+            self._answer(owed, said)
 
     def secured(self, standing: Standing) -> None:
         """Hands are shaken: all that was learned before is forgotten (RFC 3207 section 4.2)."""

@@ -87,8 +87,8 @@ class SMTPClient(Protocol):
         self.when_gone: Deferred[None] = Deferred()
         self._patience: Final = patience
         #: One for each command that is not answered; the greeting is the first.
-        self._questions: Final[deque[Promise[Any]]] = deque()
-        self._greeting: Final[Promise[Reply]] = self._question()
+        self._greeting: Final = Promise[Reply](self.abort)
+        self._questions: Final[deque[Promise[Any]]] = deque([self._greeting])
         #: What was last said for a hello.
         self.hello: Hello | None = None
         self._shaking: Deferred[None] | None = None
@@ -137,9 +137,7 @@ class SMTPClient(Protocol):
         """
         self._see_whether_it_is_wanted()
         self.dialogue.say(command)
-        question = self._question(then, otherwise)
-        self._flush()
-        return question
+        return self._asked(then, otherwise)
 
     def write(self, content: bytes) -> "Deferred[None] | None":
         """Send mail data.
@@ -166,9 +164,7 @@ class SMTPClient(Protocol):
         self._unsent = 0
         if self._room is not None:
             self._room.addErrback(_ignored)  # who waits for the verdict hears of it
-        question = self._question(then, otherwise)
-        self._flush()
-        return question
+        return self._asked(then, otherwise)
 
     def write_chunk(
         self, octets: bytes, last: bool = False, then: Then = None, otherwise: Otherwise = None
@@ -180,9 +176,7 @@ class SMTPClient(Protocol):
         """
         self._see_whether_it_is_wanted()
         self.dialogue.write_chunk(octets, last)
-        question = self._question(then, otherwise)
-        self._flush()
-        return question
+        return self._asked(then, otherwise)
 
     def secure(self, connection_creator: Any) -> "Deferred[None]":
         """Shake hands, after STARTTLS was accepted.
@@ -295,9 +289,13 @@ class SMTPClient(Protocol):
     def _is_shaking(self) -> bool:
         return self._shaking is not None or (ISSLTransport.providedBy(self.transport) and self.tls is None)
 
-    def _question(self, then: Then = None, otherwise: Otherwise = None) -> Promise[Any]:
+    def _asked(self, then: Then, otherwise: Otherwise) -> Promise[Any]:
+        """Send what the dialogue has to say, and have its answer."""
         question = Promise(self.abort, then, otherwise)
         self._questions.append(question)
+        output = self.dialogue.take_output()
+        if output and self.transport is not None:
+            self.transport.write(output)
         return question
 
     def _wait_for_room(self) -> "Deferred[None]":

@@ -53,7 +53,7 @@ class Limits:
 class Deadlines:
     """What a session still has time for.
 
-    It has no timer: somebody looks, about once a second, and what changed since the last look has just changed.
+    It has no timer: somebody looks, about once a second, and what changed since the last look just has.
     """
 
     __slots__ = (
