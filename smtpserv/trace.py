@@ -5,7 +5,7 @@ What a peer said goes into it only where it keeps to the grammar; else it stands
 
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import Final
@@ -27,27 +27,29 @@ _LITERAL: Final = re.compile(r"\[(?:IPv6:[0-9a-f:.]+|[0-9.]+)\]", re.IGNORECASE 
 # Atom = 1*atext
 _ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", re.ASCII)
 
-#: What may not stand in a comment.
+# Mailbox, as most are: letters, digits, a hyphen or an underscore in each part, and not too long
+_USUAL: Final = re.compile(r"(?!.{256})[a-z0-9_-]++(?:\.[a-z0-9_-]++)*+@" + _DOMAIN.pattern, _DOMAIN.flags)
+
+#: What may not stand in a comment, and a word of one without it.
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:-]")
-
-#: Characters of a comment's longest word.
 _MAX_WORD: Final = 255
+_SAFE: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{_MAX_WORD}}}")
 
 
-def received_field(session: Session, envelope: Envelope, hostname: str, now: datetime) -> bytes:
+def received_field(session: Session, envelope: Envelope, hostname: str, now: float) -> bytes:
     """The field for one message, folded, its last CRLF included.
 
     It is ASCII, unless the client asked for SMTPUTF8 (RFC 6531 section 3.7.3).
 
     :param hostname: our name, a domain or an address literal.
-    :param now: when the message came; it is told in the local zone.
+    :param now: when the message came, in seconds since 1970; it is told in the local zone.
     """
     who = session.peer.host, session.hello_name, session.greeting_verb
     tls = (session.tls.version, session.tls.cipher) if session.tls else ("", "")
     begun = _begun(*who, hostname, protocol(session, envelope), *tls)
-    words = [f"id {_id(envelope.id, hostname)}", *_for(envelope)]
+    words = [_id(envelope.id, hostname), *_for(envelope)]
     words[-1] += ";"
-    folded, _ = _lines(*begun, [*words, *_date(now.replace(microsecond=0), time.tzname)])
+    folded, _ = _lines(*begun, [*words, *_date(int(now), time.tzname)])
     return f"{folded}\r\n".encode()
 
 
@@ -62,9 +64,9 @@ def _begun(
 
 
 @lru_cache(8)
-def _date(second: datetime, zone: tuple[str, str]) -> list[str]:
+def _date(second: int, zone: tuple[str, str]) -> list[str]:
     """In that zone, which is the local one."""
-    return _together(format_datetime(second.astimezone()).split(" "))
+    return _together(format_datetime(datetime.fromtimestamp(second, UTC).astimezone()).split(" "))
 
 
 def protocol(session: Session, envelope: Envelope) -> str:
@@ -122,9 +124,14 @@ def _protection(version: str, cipher: str) -> list[str]:
 
 # ID = CFWS "ID" FWS ( Atom / msg-id ) ; our ids have a dot in them, which no Atom may have
 def _id(id: str, hostname: str) -> str:
-    return (
-        id if _ATOM.fullmatch(id) else f"<{_disarmed(id)}@{hostname if _is_name(hostname) else 'localhost'}>"
-    )
+    if "." not in id and _ATOM.fullmatch(id):
+        return f"id {id}"
+    return f"id <{id if _SAFE.fullmatch(id) else _disarmed(id)}{_at(hostname)}>"
+
+
+@lru_cache(8)
+def _at(hostname: str) -> str:
+    return f"@{hostname if _is_name(hostname) else 'localhost'}"
 
 
 # For = CFWS "FOR" FWS ( Path / Mailbox ) ; of several recipients none may learn of another (section 7.6)
@@ -132,10 +139,16 @@ def _for(envelope: Envelope) -> list[str]:
     if len(envelope.forward_paths) != 1:
         return []
     address = envelope.forward_paths[0].address
+    return (
+        _together(["for", f"<{address}>"]) if _USUAL.fullmatch(address) or _is_told(address, envelope) else []
+    )
+
+
+def _is_told(address: str, envelope: Envelope) -> bool:
     if not address.isprintable() or not (address.isascii() or envelope.smtputf8):
-        return []
+        return False
     match = RCPT_ARGUMENT.fullmatch(f"TO:<{address}>".encode())
-    return _together(["for", f"<{address}>"]) if match and match[1] == address.encode() else []
+    return match is not None and match[1] == address.encode()
 
 
 def _together(words: list[str]) -> list[str]:

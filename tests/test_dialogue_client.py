@@ -104,7 +104,7 @@ class OrderTests(ClientCase):
         self.dialogue = ClientDialogue()
         self.assertEqual((self.dialogue.state, self.dialogue.awaited), (state.CONNECTING, GREETING))
         self.assertEqual(self.say(EHLO), b"")
-        self.assertEqual(self.hear(b"220 mx.example\r\n"), [Answer(GREETING, Reply(220, "mx.example", ""))])
+        self.assertEqual(self.hear(b"220 mx.example\r\n"), [(GREETING, Reply(220, "mx.example", ""))])
         self.assertEqual(self.said(), b"EHLO client.example\r\n")
         self.assertIs(self.dialogue.awaited, EHLO)
 
@@ -160,7 +160,7 @@ class OrderTests(ClientCase):
         self.bring(state.CONNECTED)
         self.say(EHLO)
         self.assert_refused(Plain("NOOP", "\r\nQUIT"))
-        self.assertEqual([each.command for each in self.hear(OK)], [EHLO])
+        self.assertEqual([each[0] for each in self.hear(OK)], [EHLO])
         self.assertEqual(self.said(), b"")
 
     def test_foreseen(self) -> None:
@@ -219,7 +219,7 @@ class HelloTests(ClientCase):
         self.assertEqual(self.said(), b"HELO client.example\r\n")
         self.assertIs(self.dialogue.state, state.CONNECTED)
         answers = self.hear(b"250-mx.example\r\n250 PIPELINING\r\n")
-        self.assertEqual([each.command for each in answers], [Hello("HELO", "client.example")])
+        self.assertEqual([each[0] for each in answers], [Hello("HELO", "client.example")])
         self.assertEqual((self.dialogue.offers, self.dialogue.state), ({}, state.READY))
         self.assertEqual(self.said(), b"MAIL FROM:<a@a.example>\r\n")
 
@@ -228,10 +228,10 @@ class HelloTests(ClientCase):
         self.say(EHLO)
         self.assertEqual(self.hear(NO), [])
         (answer,) = self.hear(NO)
-        self.assertEqual((answer.reply, self.dialogue.state), (Reply(550, "No"), state.CONNECTED))
+        self.assertEqual((answer[1], self.dialogue.state), (Reply(550, "No"), state.CONNECTED))
         self.say(EHLO)
         (answer,) = self.hear(b"450 Later\r\n")
-        self.assertEqual((answer.command, self.dialogue.awaited), (EHLO, None))
+        self.assertEqual((answer[0], self.dialogue.awaited), (EHLO, None))
 
     def test_lhlo(self) -> None:
         """LMTP has no other hello."""
@@ -275,7 +275,7 @@ class PipeliningTests(ClientCase):
         out = self.say(MAIL, RCPT, RCPT, DATA)
         self.assertEqual(out, b"MAIL FROM:<a@a.example>\r\n" + b"RCPT TO:<b@b.example>\r\n" * 2 + b"DATA\r\n")
         answers = self.hear(OK + NO + OK + GO)
-        self.assertEqual([each.command for each in answers], [MAIL, RCPT, RCPT, DATA])
+        self.assertEqual([each[0] for each in answers], [MAIL, RCPT, RCPT, DATA])
         self.assertIs(self.dialogue.state, state.DATA)
 
     def test_last_of_a_group(self) -> None:
@@ -387,8 +387,8 @@ class DataTests(ClientCase):
             self.dialogue.end()
             self.assertIs(self.dialogue.awaited, END_OF_DATA)
             (answer,) = self.hear(octets)
-            assert isinstance(answer.reply, Reply)
-            self.assertEqual((answer.command, answer.reply.code), (END_OF_DATA, code))
+            assert isinstance(answer[1], Reply)
+            self.assertEqual((answer[0], answer[1].code), (END_OF_DATA, code))
             self.assertIs(self.dialogue.state, state.READY)
 
     def test_early_verdict(self) -> None:
@@ -397,7 +397,7 @@ class DataTests(ClientCase):
             self.bring(state.DATA)
             self.dialogue.write(b"x")
             (answer,) = self.hear(octets)
-            self.assertEqual((answer.command, self.dialogue.state), (UNASKED, state.CLOSED))
+            self.assertEqual((answer[0], self.dialogue.state), (UNASKED, state.CLOSED))
             self.assertRaises(ValueError, self.dialogue.write, b"x")
             self.assertRaises(ValueError, self.dialogue.end)
 
@@ -438,7 +438,7 @@ class ChunkTests(ClientCase):
         self.dialogue.write_chunk(b"", last=True)
         self.assertEqual(self.said(), b"BDAT 4\r\n.\r\n\0BDAT 0 LAST\r\n")
         answers = self.hear(OK + OK)
-        self.assertEqual([each.command for each in answers], [Bdat(4, False), Bdat(0, True)])
+        self.assertEqual([each[0] for each in answers], [Bdat(4, False), Bdat(0, True)])
         self.assertIs(self.dialogue.state, state.READY)
 
     def test_only_chunks_follow(self) -> None:
@@ -502,7 +502,7 @@ class LMTPTests(ClientCase):
         self.assertEqual(self.hear(OK + NO), [])
         self.assertIs(self.dialogue.awaited, END_OF_DATA)
         (answer,) = self.hear(b"452 Full\r\n")
-        self.assertEqual(answer.reply, Results([Reply(250, "Ok"), Reply(550, "No"), Reply(452, "Full", "")]))
+        self.assertEqual(answer[1], Results([Reply(250, "Ok"), Reply(550, "No"), Reply(452, "Full", "")]))
         self.assertIs(self.dialogue.state, state.READY)
 
     def test_one(self) -> None:
@@ -510,7 +510,7 @@ class LMTPTests(ClientCase):
         self.envelope(OK)
         self.content()
         (answer,) = self.hear(NO)
-        self.assertEqual(answer.reply, Results([Reply(550, "No")]))
+        self.assertEqual(answer[1], Results([Reply(550, "No")]))
 
     def test_next_transaction(self) -> None:
         """Recipients are counted anew, after a message as after RSET; and no reply is taken for another's."""
@@ -534,7 +534,7 @@ class LMTPTests(ClientCase):
         self.envelope(OK, OK)
         self.say(DATA)
         (answer,) = self.hear(b"451 Later\r\n")
-        self.assertIsInstance(answer.reply, Reply)
+        self.assertIsInstance(answer[1], Reply)
         self.content()
         self.assertEqual(self.hear(OK), [])
         self.assertEqual(len(self.hear(OK)), 1)
@@ -545,8 +545,8 @@ class LMTPTests(ClientCase):
         self.dialogue.write_chunk(b"x", last=False)
         self.dialogue.write_chunk(b"x", last=True)
         first, last = self.hear(OK + OK + NO)
-        self.assertEqual(first.reply, Reply(250, "Ok"))
-        self.assertEqual(last.reply, Results([Reply(250, "Ok"), Reply(550, "No")]))
+        self.assertEqual(first[1], Reply(250, "Ok"))
+        self.assertEqual(last[1], Results([Reply(250, "Ok"), Reply(550, "No")]))
 
     def test_421_in_the_middle(self) -> None:
         """A 421 is one recipient's, and what comes behind it the next one's; then it is over."""
@@ -554,7 +554,7 @@ class LMTPTests(ClientCase):
         self.content()
         (answer,) = self.hear(OK + BYE + OK)
         bye, done = Reply(421, "Bye", "4.3.2"), Reply(250, "Ok")
-        self.assertEqual(answer.reply, Results([done, bye, done]))
+        self.assertEqual(answer[1], Results([done, bye, done]))
         self.assertIs(self.dialogue.state, state.CLOSED)
 
     def test_421_and_no_more(self) -> None:
@@ -589,8 +589,8 @@ class LMTPTests(ClientCase):
         self.content()
         self.say(MAIL)
         answers = self.hear(OK + OK + NO)
-        self.assertEqual([each.command for each in answers], [END_OF_DATA, MAIL])
-        self.assertEqual(answers[1].reply, Reply(550, "No"))
+        self.assertEqual([each[0] for each in answers], [END_OF_DATA, MAIL])
+        self.assertEqual(answers[1][1], Reply(550, "No"))
 
 
 class TLSTests(ClientCase):
@@ -638,7 +638,7 @@ class AuthTests(ClientCase):
         self.bring(state.AUTH)
         self.assertEqual(self.say(Response(b"\0u\0p")), b"AHUAcA==\r\n")
         (answer,) = self.hear(b"334 dj1x\r\n")
-        self.assertEqual((answer.reply, self.dialogue.state), (Reply(334, "dj1x"), state.AUTH))
+        self.assertEqual((answer[1], self.dialogue.state), (Reply(334, "dj1x"), state.AUTH))
         self.assertEqual(self.say(Response(b"")), b"\r\n")
         (answer,) = self.hear(b"235 2.7.0 Yes\r\n")
         self.assertIs(self.dialogue.state, state.READY)
@@ -701,7 +701,7 @@ class AnswerTests(ClientCase):
         for octets in (BYE, NO, b"450 Later\r\n"):
             self.bring(state.READY)
             (answer,) = self.hear(octets + OK)
-            self.assertEqual((answer.command, self.dialogue.state), (UNASKED, state.CLOSED))
+            self.assertEqual((answer[0], self.dialogue.state), (UNASKED, state.CLOSED))
         for octets in (OK, GO, b"220 mx.example\r\n"):
             self.bring(state.READY)
             self.assertRaises(MalformedReply, self.hear, octets)
@@ -711,10 +711,10 @@ class AnswerTests(ClientCase):
         self.greet("PIPELINING")
         self.say(MAIL, RCPT)
         (answer,) = self.hear(BYE + OK)
-        self.assertEqual((answer.command, self.dialogue.state), (MAIL, state.CLOSED))
+        self.assertEqual((answer[0], self.dialogue.state), (MAIL, state.CLOSED))
         self.bring(state.CONNECTED)
         self.say(EHLO)
-        self.assertEqual([each.command for each in self.hear(BYE)], [EHLO])
+        self.assertEqual([each[0] for each in self.hear(BYE)], [EHLO])
 
     def test_awaited(self) -> None:
         """It is known what is answered next."""
@@ -755,5 +755,5 @@ class AnswerTests(ClientCase):
                     break
             outcomes.append((answers if not malformed else None, malformed))
         # STARTTLS forbids what comes with its answer, and only that depends on how it is split.
-        if not any(each.command is STARTTLS for answers, _ in outcomes for each in answers or ()):
+        if not any(each[0] is STARTTLS for answers, _ in outcomes for each in answers or ()):
             self.assertEqual(outcomes[0], outcomes[1])

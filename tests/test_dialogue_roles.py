@@ -165,7 +165,7 @@ class SplitTests(SynchronousTestCase):
         """What is told in a whole session."""
         told = session().told
         self.assertEqual(told.contents, [b"..\r\n.\r\n\r\n.a\r\n", b".\r\nb\r\n"])
-        codes = [each.reply.code for each in told.answers if isinstance(each.reply, Reply)]
+        codes = [each[1].code for each in told.answers if isinstance(each[1], Reply)]
         self.assertEqual(
             codes,
             [
@@ -199,7 +199,7 @@ class SplitTests(SynchronousTestCase):
         """And of a session of LMTP."""
         told = lmtp_session().told
         self.assertEqual(told.contents, [b"a\r\n", b"b\r\n"])
-        results = [each.reply for each in told.answers if isinstance(each.reply, Results)]
+        results = [each[1] for each in told.answers if isinstance(each[1], Results)]
         self.assertEqual(results, [Results([Reply(250, "a"), NO])] * 2)
 
     def test_every_split(self) -> None:

@@ -63,7 +63,7 @@ class ZoneTestCase(SynchronousTestCase):
 
     def field(self, session: Session, envelope: Envelope, hostname: str = "mx.example") -> str:
         """The field's value on one line; where it may be folded there is one space."""
-        octets = received_field(session, envelope, hostname, NOW)
+        octets = received_field(session, envelope, hostname, NOW.timestamp())
         self.assertTrue(octets.startswith(b"Received: from ") and octets.endswith(b"\r\n"))
         value = octets[len("Received: ") : -2].decode("utf-8").replace("\r\n\t", " ")
         self.assertNotIn("\r", value)
@@ -76,7 +76,7 @@ class ReceivedTests(ZoneTestCase):
 
     def test_whole(self) -> None:
         """The field as a reader sees it."""
-        octets = received_field(session(tls=TLS), envelope("b@b.example"), "mx.example", NOW)
+        octets = received_field(session(tls=TLS), envelope("b@b.example"), "mx.example", NOW.timestamp())
         self.assertEqual(
             octets.decode().split("\r\n"),
             [
@@ -241,7 +241,7 @@ class HostileTests(ZoneTestCase):
     ) -> None:
         """It stays one field of its form, ASCII unless asked otherwise, with its date at its end."""
         made = envelope(*recipients, smtputf8=smtputf8)
-        octets = received_field(session(hello, host, tls=tls), made, "mx.example", NOW)
+        octets = received_field(session(hello, host, tls=tls), made, "mx.example", NOW.timestamp())
         self.assertTrue(smtputf8 or octets.isascii())
         message = message_from_bytes(octets + b"Subject: x\r\n\r\nbody", policy=SMTP)
         self.assertEqual((message.keys(), message.defects), (["Received", "Subject"], []))
@@ -253,7 +253,7 @@ class HostileTests(ZoneTestCase):
     @examples(100)
     def test_lines(self, hello: str, hostname: str, recipient: str) -> None:
         """No line is longer than 78 where it could have been folded, and none over 998 anyhow."""
-        octets = received_field(session(hello, tls=TLS), envelope(recipient), hostname, NOW)
+        octets = received_field(session(hello, tls=TLS), envelope(recipient), hostname, NOW.timestamp())
         for line in octets.decode().split("\r\n"):
             self.assertTrue(len(line) <= 78 or " " not in line.strip() or line.startswith('\t<"'), line)
             self.assertLess(len(line), 998)
@@ -292,7 +292,7 @@ class LoopWatchTests(SynchronousTestCase):
     def test_own_field(self) -> None:
         """What we write ourselves is known to be ours, by whatever name."""
         for hostname in ("mx.example", "[192.0.2.5]"):
-            field = received_field(session(tls=TLS), envelope("b@b.example"), hostname, NOW)
+            field = received_field(session(tls=TLS), envelope("b@b.example"), hostname, NOW.timestamp())
             for other, loop in ((hostname, True), ("example", False), ("mx.example.org", False)):
                 self.assertIs(is_loop([field * (MAX_OWN_HOPS + 1) + BODY], other), loop, (hostname, other))
 

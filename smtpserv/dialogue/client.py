@@ -6,7 +6,7 @@ server allows: where it offers PIPELINING (RFC 2920) before those ahead of them 
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Bdat, Command, Hello, Plain
@@ -40,14 +40,9 @@ _AFTER_3YZ: Final = frozenset({state.DATA, state.AUTH})
 _GOING_ON: Final = frozenset({"EHLO", state.END_OF_DATA, state.LAST_CHUNK})
 
 
-class Answer(NamedTuple):
-    """A command was answered.
-
-    :param reply: Results for the end of a message under LMTP, of each recipient that was accepted.
-    """
-
-    command: Command
-    reply: Reply | Results
+#: A command that was answered, and how: with Results at the end of a message under LMTP, where each recipient
+#: that was accepted has a reply.
+Answer = tuple[Command, Reply | Results]
 
 
 class ClientDialogue:
@@ -228,7 +223,7 @@ class ClientDialogue:
         if self._results:
             return self._conclude(command)
         self._move(verb, reply)
-        return Answer(command, reply)
+        return command, reply
 
     def _goes_on(self, command: Command, reply: Reply) -> bool:
         """Whether more is to come. Behind a 421 others may still, and one of them may be a yes."""
@@ -248,7 +243,7 @@ class ClientDialogue:
         """All recipients of a message have their reply."""
         results, self._results, self.is_leaving = self._results, [], False
         self._move(command.verb, next((each for each in results if each.code == 421), results[-1]))
-        return Answer(command, Results(results))
+        return command, Results(results)
 
     def _move(self, verb: str, reply: Reply) -> None:
         code = reply.code
@@ -283,7 +278,7 @@ class ClientDialogue:
         if reply.reply_class not in (4, 5):
             raise MalformedReply(f"{reply.code} answers nothing")
         self.state = state.CLOSED
-        return Answer(UNASKED, reply)
+        return UNASKED, reply
 
 
 def _offers(reply: Reply) -> dict[str, str]:

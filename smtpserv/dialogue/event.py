@@ -1,25 +1,26 @@
 """What the server's dialogue tells its colleague. Some are owed a reply; nothing more is read before it.
 
 Most commands of :mod:`smtpserv.dialogue.command` are events as they stand, and are owed a reply. Those that
-every message brings are tuples, which are made in half the time.
+every message brings are neither frozen nor of slots: they are made in half the time.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from smtpserv.dialogue.command import Auth, Foreign, Hello, Mail, Override, Rcpt, Response
 from smtpserv.message import ForwardPath, ReversePath
 from smtpserv.reply import Reply
 
 
-class Data(NamedTuple):
+@dataclass
+class Data:
     """The client wants to send the content, or has begun to (BDAT). Owed a reply: None lets it."""
 
     reverse_path: ReversePath
     forward_paths: tuple[ForwardPath, ...]
 
 
-class Content(NamedTuple):
+@dataclass
+class Content:
     """The next octets of the content, at least one."""
 
     octets: bytes
@@ -35,7 +36,8 @@ class Reset:
     """The transaction ended without a message: by RSET, or because its chunks were refused unseen."""
 
 
-class EndOfData(NamedTuple):
+@dataclass
+class EndOfData:
     """The mail data ended. Owed a reply.
 
     :param refusal: what the dialogue has against the message; it is then sent whatever is answered.

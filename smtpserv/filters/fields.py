@@ -1,6 +1,5 @@
 """Filters that add one field to every message: ``add-header`` and ``received``."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -42,7 +41,7 @@ class Received:
 
     def filter_message(self, message: Message) -> tuple[InsertField]:
         """Add it."""
-        now = datetime.fromtimestamp(self._clock.seconds(), UTC)
+        now = self._clock.seconds()
         field = received_field(message.session, message.envelope, self._hostname, now)
         name, _, value = field.decode("utf-8").removesuffix("\r\n").partition(": ")
         return (InsertField(name, value),)

@@ -1,7 +1,6 @@
 """Handing messages to Mailman: to its LMTP server, or to Mailman 2's wrapper."""
 
 from collections.abc import Awaitable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -120,7 +119,7 @@ class WrapperTransaction:
             raise SMTPError(reply.ONE_AT_A_TIME)
         (path,) = envelope.forward_paths
         address = self._find(path)
-        now = datetime.fromtimestamp(self._lists.clock.seconds(), UTC)
+        now = self._lists.clock.seconds()
         received = received_field(self._session, envelope, self._session.hostname, now)
 
         def complete(content: Content) -> Outcome:

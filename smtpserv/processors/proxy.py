@@ -5,7 +5,6 @@ kept, so nothing can be lost: until the server has taken a message, the client h
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -98,7 +97,7 @@ class ProxyProcessor(Service):
 
     def _fields(self, session: Session, envelope: Envelope) -> bytes:
         """What goes on top of a message."""
-        now = datetime.fromtimestamp(self._clock.seconds(), UTC)
+        now = self._clock.seconds()
         field = received_field(session, envelope, session.hostname, now)
         return field + fold(["X-Peer:", session.peer.host]).encode() if self._x_peer else field
 

@@ -246,11 +246,12 @@ class SMTPClient(Protocol):
         dialogue.receive(data)
         try:
             while (answer := dialogue.next_answer()) is not None:
-                if answer.command is UNASKED:
-                    assert isinstance(answer.reply, Reply), "what is said unasked is of nobody"
-                    self._verdict = UpstreamFailed(passed_on(answer.reply))
+                command, said = answer
+                if command is UNASKED:
+                    assert isinstance(said, Reply), "what is said unasked is of nobody"
+                    self._verdict = UpstreamFailed(passed_on(said))
                     break
-                self._questions.popleft().tell(answer.reply)
+                self._questions.popleft().tell(said)
         except MalformedReply as error:
             self.abort(UpstreamFailed(reply.UPSTREAM_CONFUSED, error))
             return
