@@ -98,8 +98,13 @@ class Session:
     @property
     def protocol(self) -> str:
         """The ``with`` name of RFC 3848: ``SMTP``, ``ESMTP``, ``ESMTPS``, ``ESMTPSA``, ``LMTP`` ..."""
-        base = _PROTOCOLS.get(self.greeting_verb, "SMTP")
-        return base if base == "SMTP" else f"{base}{'S' if self.tls else ''}{'A' if self.identity else ''}"
+        return protocol_name(self.greeting_verb, self.tls is not None, bool(self.identity))
+
+
+def protocol_name(greeting_verb: str, is_secure: bool, is_known: bool) -> str:
+    """The name of RFC 3848 for a session that was greeted so; under TLS or not, authenticated or not."""
+    base = _PROTOCOLS.get(greeting_verb, "SMTP")
+    return base if base == "SMTP" else f"{base}{'S' if is_secure else ''}{'A' if is_known else ''}"
 
 
 _PROTOCOLS: Final = {"EHLO": "ESMTP", "LHLO": "LMTP"}

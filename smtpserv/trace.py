@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from smtpserv.dialogue.grammar import RCPT_ARGUMENT, is_address_literal
-from smtpserv.message import Envelope, Session
+from smtpserv.message import Envelope, Session, protocol_name
 from smtpserv.network import ip_address
 
 #: Characters of a line, its CRLF not counted, that a folded line should keep to (RFC 5322 section 2.1.1).
@@ -44,35 +44,45 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: flo
     :param hostname: our name, a domain or an address literal.
     :param now: when the message came, in seconds since 1970; it is told in the local zone.
     """
-    who = session.peer.host, session.hello_name, session.greeting_verb
-    tls = (session.tls.version, session.tls.cipher) if session.tls else ("", "")
-    begun = _begun(*who, hostname, protocol(session, envelope), *tls)
+    tls = session.tls
+    begun = _begun(
+        session.peer.host,
+        session.hello_name,
+        session.greeting_verb,
+        None if tls is None else (tls.version, tls.cipher),
+        bool(session.identity),
+        envelope.reverse_path.smtputf8,
+        hostname,
+    )
     words = [_id(envelope.id, hostname), *_for(envelope)]
-    words[-1] += ";"
-    folded, _ = _lines(*begun, [*words, *_date(int(now), time.tzname)])
-    return f"{folded}\r\n".encode()
+    line = " ".join(words)
+    if len(line) + 2 > _LINE:
+        line = _folded(words)
+    return f"{begun}\r\n\t{line};\r\n\t{_date(int(now), time.tzname)}\r\n".encode()
 
 
 @lru_cache(1024)
 def _begun(
-    host: str, name: str, verb: str, hostname: str, protocol: str, version: str, cipher: str
-) -> tuple[str, int]:
-    """What is the same in all messages of a session, and the room in its last line."""
-    first, *others = _from(host, name, verb)
-    protection = _protection(_disarmed(version), _disarmed(cipher))
-    return _lines(first, _LINE - len(first), [*others, *_by(hostname), f"with {protocol}", *protection])
+    host: str,
+    name: str,
+    verb: str,
+    tls: tuple[str, str] | None,
+    is_known: bool,
+    is_wide: bool,
+    hostname: str,
+) -> str:
+    """What is the same in all messages of a session."""
+    protocol = protocol_name(verb, tls is not None, is_known)
+    if is_wide:
+        protocol = f"UTF8{protocol.removeprefix('E')}"  # RFC 6531 section 4.3
+    protection = _protection(*map(_disarmed, tls or ("", "")))
+    return _folded([*_from(host, name, verb), *_by(hostname), f"with {protocol}", *protection])
 
 
 @lru_cache(8)
-def _date(second: int, zone: tuple[str, str]) -> list[str]:
+def _date(second: int, zone: tuple[str, str]) -> str:
     """In that zone, which is the local one."""
-    return _together(format_datetime(datetime.fromtimestamp(second, UTC).astimezone()).split(" "))
-
-
-def protocol(session: Session, envelope: Envelope) -> str:
-    """The ``with`` name of a message: one of RFC 3848, or under SMTPUTF8 one of RFC 6531 section 4.3."""
-    name = session.protocol
-    return f"UTF8{name.removeprefix('E')}" if envelope.smtputf8 else name
+    return format_datetime(datetime.fromtimestamp(second, UTC).astimezone())
 
 
 def address_literal(host: str) -> str | None:
@@ -154,25 +164,25 @@ def _is_told(address: str, envelope: Envelope) -> bool:
 def _together(words: list[str]) -> list[str]:
     """A clause that is not folded where it fits into a line."""
     clause = " ".join(words)
-    return [clause] if len(clause) < _LINE else words
+    return [clause] if len(clause) + len("\t;") <= _LINE else words
 
 
 def fold(words: list[str]) -> str:
     """A field of its words, in lines of 78 characters where they allow it, its last CRLF included."""
-    folded, _ = _lines(words[0], _LINE - len(words[0]), words[1:])
-    return f"{folded}\r\n"
+    return f"{_folded(words)}\r\n"
 
 
-def _lines(folded: str, room: int, words: list[str]) -> tuple[str, int]:
-    """Words behind what is folded already, and the room that is left in the last line."""
-    for word in words:
+def _folded(words: list[str]) -> str:
+    folded = words[0]
+    room = _LINE - len(folded)
+    for word in words[1:]:
         room -= len(word) + 1
         if room >= 0:
             folded += f" {word}"
         else:
             folded += f"\r\n\t{word}"
             room = _LINE - len(word) - 1
-    return folded, room
+    return folded
 
 
 class LoopWatch:
@@ -193,6 +203,9 @@ class LoopWatch:
         header = self._header
         if header is None:
             return False
+        if len(header) == _NOTHING and (end := octets.find(b"\r\n\r\n", 0, MAX_HEADER - _NOTHING)) >= 0:
+            self._header = None  # it came in one piece, as most do
+            return self._counts(b"\r\n" + octets[:end])
         start = max(0, len(header) - 3)
         header += octets
         end = header.find(b"\r\n\r\n", start, MAX_HEADER)
@@ -220,6 +233,9 @@ class LoopWatch:
 #: lists comes here again for each, and a server that shares our name is taken for us.
 MAX_HOPS: Final = 100
 MAX_OWN_HOPS: Final = 10
+
+#: Length of a header of which nothing came.
+_NOTHING: Final = 2
 
 #: Octets in which a header is looked for.
 MAX_HEADER: Final = 1 << 18

@@ -13,14 +13,14 @@ _MISTAKES: Final = frozenset({500, 501, 502, 503, 504, 555})
 class Budget:
     """How much a client may ask of us without getting anywhere."""
 
-    __slots__ = ("_terms", "_errors", "_commands", "_refused")
+    __slots__ = ("refused", "_terms", "_errors", "_commands")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._errors = 0
         self._commands = 0
-        #: Whether the last command was refused for what it said.
-        self._refused = False
+        #: Whether the last command was refused for what it said; not so once one brings a message forward.
+        self.refused = False
 
     def spend(self, verb: str, answer: Reply) -> Reply | None:
         """Count a command that brought no message forward; the last reply, when it was one too many.
@@ -29,9 +29,9 @@ class Budget:
         order behind a refusal is no mistake: who pipelines could not know (RFC 2920).
         """
         is_mistake = answer.code in _MISTAKES
-        if not (self._refused and answer is reply.OUT_OF_ORDER):
+        if not (self.refused and answer is reply.OUT_OF_ORDER):
             self._errors += is_mistake
-            self._refused = answer.code >= 400 and not is_mistake
+            self.refused = answer.code >= 400 and not is_mistake
         if answer is reply.TOO_MANY_RECIPIENTS or (verb == "RCPT" and answer.code >= 400):
             return None
         self._commands += 1
@@ -39,11 +39,6 @@ class Budget:
             return reply.TOO_MANY_ERRORS
         return reply.TOO_MANY_COMMANDS if self._commands > self._terms.max_commands else None
 
-    def advance(self) -> None:
-        """A command was accepted that brings a message forward."""
-        self._refused = False
-
     def earn(self) -> None:
         """A message was accepted."""
         self._commands = 0
-        self._refused = False

@@ -29,15 +29,7 @@ _LAST_OF_A_GROUP: Final = frozenset(
 #: whether it goes on, and so what a line behind it would be taken for: nothing is said there.
 _FORESEEN: Final = {"DATA": 354, "AUTH": 421, state.RESPONSE: 421}
 
-#: What answers DATA, and a SASL exchange; nothing else is ever answered with 3yz.
-_CLASSES: Final = {"DATA": (3, 4, 5), "AUTH": (2, 3, 4, 5), state.RESPONSE: (2, 3, 4, 5)}
-_USUAL_CLASSES: Final = (2, 4, 5)
-
 _AFTER_3YZ: Final = frozenset({state.DATA, state.AUTH})
-
-#: Whose first reply may not be all: EHLO is said once more as HELO, and LMTP answers the end of a message
-#: once for each recipient (RFC 2033 section 4.2).
-_GOING_ON: Final = frozenset({"EHLO", state.END_OF_DATA, state.LAST_CHUNK})
 
 
 #: A command that was answered, and how: with Results at the end of a message under LMTP, where each recipient
@@ -215,14 +207,17 @@ class ClientDialogue:
             return self._unasked(reply)
         command = self._sent[0]
         verb = command.verb
-        if reply.reply_class not in _CLASSES.get(verb, _USUAL_CLASSES):
+        classes, may_go_on, learn = _ANSWERED.get(verb, _USUALLY)
+        if reply.reply_class not in classes:
             raise MalformedReply(f"{reply.code} is no answer to {verb}")
-        if verb in _GOING_ON and self._goes_on(command, reply):
+        if may_go_on and self._goes_on(command, reply):
             return None
         self._sent.popleft()
         if self._results:
             return self._conclude(command)
         self._move(verb, reply)
+        if learn is not None and reply.accepted:
+            learn(self, reply)
         return command, reply
 
     def _goes_on(self, command: Command, reply: Reply) -> bool:
@@ -246,14 +241,9 @@ class ClientDialogue:
         return command, Results(results)
 
     def _move(self, verb: str, reply: Reply) -> None:
-        code = reply.code
-        now = self.state = state.next_state(self.state, verb, code)
-        if code < 400:
-            if code >= 300 and now not in _AFTER_3YZ:
-                raise MalformedReply(f"{code} goes on where nothing can")
-            learn = _LEARN.get(verb)
-            if learn is not None:
-                learn(self, reply)
+        now = self.state = state.next_state(self.state, verb, reply.code)
+        if reply.reply_class == 3 and now not in _AFTER_3YZ:
+            raise MalformedReply(f"{reply.code} goes on where nothing can")
         if now is state.READY:
             self._recipients = 0
 
@@ -290,11 +280,24 @@ def _offers(reply: Reply) -> dict[str, str]:
     return offers
 
 
-_LEARN: Final[Mapping[str, Callable[[ClientDialogue, Reply], None]]] = {
-    "EHLO": ClientDialogue._learn_offers,
-    "LHLO": ClientDialogue._learn_offers,
-    "HELO": ClientDialogue._forget,
-    "XCLIENT": ClientDialogue._forget,
-    "STARTTLS": ClientDialogue._learn_tls,
-    "RCPT": ClientDialogue._learn_recipient,
+#: How a command is answered: by replies of which classes, whether its first reply may not be all, and what an
+#: acceptance tells.
+Row = tuple[tuple[int, ...], bool, Callable[[ClientDialogue, Reply], None] | None]
+
+_USUALLY: Final[Row] = ((2, 4, 5), False, None)
+
+#: Nothing is answered with 3yz but DATA and the steps of a SASL exchange. EHLO is said once more as HELO, and
+#: LMTP answers the end of a message once for each recipient (RFC 2033 section 4.2).
+_ANSWERED: Final[Mapping[str, Row]] = {
+    "EHLO": ((2, 4, 5), True, ClientDialogue._learn_offers),
+    "LHLO": ((2, 4, 5), False, ClientDialogue._learn_offers),
+    "HELO": ((2, 4, 5), False, ClientDialogue._forget),
+    "XCLIENT": ((2, 4, 5), False, ClientDialogue._forget),
+    "STARTTLS": ((2, 4, 5), False, ClientDialogue._learn_tls),
+    "AUTH": ((2, 3, 4, 5), False, None),
+    state.RESPONSE: ((2, 3, 4, 5), False, None),
+    "RCPT": ((2, 4, 5), False, ClientDialogue._learn_recipient),
+    "DATA": ((3, 4, 5), False, None),
+    state.END_OF_DATA: ((2, 4, 5), True, None),
+    state.LAST_CHUNK: ((2, 4, 5), True, None),
 }

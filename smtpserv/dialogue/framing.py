@@ -68,15 +68,14 @@ class LineReader:
 class ContentReader:
     """What the two ways to send content have in common: CR and LF stand together or not at all."""
 
-    __slots__ = ("ended", "bare_newline", "_policy", "_held")
+    #: Whether nothing more is read: the mail data ended, or the chunk.
+    ended = False
+    #: Whether a CR or LF alone was met, unless the policy allows or normalizes it.
+    bare_newline = False
 
-    def __init__(self, policy: BareNewlines) -> None:
-        #: Whether nothing more is read: the mail data ended, or the chunk.
-        self.ended = False
-        #: Whether a CR or LF alone was met, unless the policy allows or normalizes it.
-        self.bare_newline = False
+    def __init__(self, policy: BareNewlines, held: bytes = b"") -> None:
         self._policy = policy
-        self._held = b""
+        self._held = held
 
     def read(self, octets: bytes) -> tuple[bytes, bytes]:
         """Take the next octets.
@@ -101,13 +100,11 @@ class MailDataReader(ContentReader):
     having no dot, is passed on unsearched; at most four octets are held back between chunks.
     """
 
-    __slots__ = ("_surplus",)
+    #: The line of the DATA command ends in the CRLF that a first line's dot follows; it is no content.
+    _surplus = 2
 
     def __init__(self, policy: BareNewlines) -> None:
-        super().__init__(policy)
-        # The line of the DATA command ends in the CRLF that a first line's dot follows; it is no content.
-        self._held = b"\r\n"
-        self._surplus = 2
+        super().__init__(policy, b"\r\n")
 
     def read(self, octets: bytes) -> tuple[bytes, bytes]:
         """Take the next octets, as :meth:`ContentReader.read`."""
@@ -165,12 +162,8 @@ _FEW_DOTS: Final = 24
 class ChunkReader(ContentReader):
     """Counts the octets of chunks (RFC 3030). A CR at the end of one waits for what the next begins with."""
 
-    __slots__ = ("_left", "_last")
-
-    def __init__(self, policy: BareNewlines) -> None:
-        super().__init__(policy)
-        self._left = 0
-        self._last = False
+    _left = 0
+    _last = False
 
     def expect(self, size: int, last: bool) -> None:
         """A chunk of so many octets comes."""

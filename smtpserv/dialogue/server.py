@@ -13,16 +13,13 @@ from smtpserv.dialogue import state
 from smtpserv.dialogue.answers import ACCEPTANCES, OWN_ANSWERS, OWN_ANSWERS_AT_ONCE
 from smtpserv.dialogue.budget import Budget
 from smtpserv.dialogue.command import (
-    Auth,
     Bdat,
     Command,
-    Foreign,
     Hello,
     Mail,
     Override,
     Plain,
     Rcpt,
-    Response,
     parse_command,
     parse_response,
 )
@@ -281,14 +278,15 @@ class ServerDialogue:
         self._output += answer.octets
         self._tally[verb, code] += 1
         now = self.state = state.next_state(self.state, verb, code)
-        if code >= 400 or not _KEEP[type(command)](self, command):
+        keep = _KEEP.get(verb)
+        if code >= 400 or keep is None or not keep(self, command):
             last = self._budget.spend(verb, answer)
             if last is not None and now is not state.CLOSED:
                 answer, now = last, state.CLOSED
                 self._output += last.octets
                 self._tally["", last.code] += 1
         else:
-            self._budget.advance()
+            self._budget.refused = False
         if now.is_within:
             return
         if now is not state.CLOSED:
@@ -315,24 +313,26 @@ class ServerDialogue:
             self._budget.earn()
         return command.last or command.size > 0
 
-    def _keep_override(self, command: Override) -> bool:
-        if command.verb == "XCLIENT":
-            self._manners.withdraw()
+    def _keep_data(self, command: Plain) -> bool:
+        self._transaction.begun = True
+        self._reading = _END_OF_DATA, self._transaction
+        return True
+
+    def _keep_end(self, command: Plain) -> bool:
+        self._budget.earn()
+        return True
+
+    def _keep_starttls(self, command: Plain) -> bool:
+        self._input.take()
+        self._manners.withdraw()
+        return True
+
+    def _keep_xclient(self, command: Override) -> bool:
+        self._manners.withdraw()
         return False
 
-    def _keep_nothing(self, command: Command) -> bool:
-        return False
-
-    def _keep_plain(self, command: Plain) -> bool:
-        if command is _END_OF_DATA:
-            self._budget.earn()
-        elif command.verb == "DATA":
-            self._transaction.begun = True
-            self._reading = _END_OF_DATA, self._transaction
-        elif command.verb == "STARTTLS":
-            self._input.take()
-            self._manners.withdraw()
-        return command.verb not in OWN_ANSWERS
+    def _keep_greeting(self, command: Plain) -> bool:
+        return True
 
 
 #: What is answered by a greeting.
@@ -355,14 +355,16 @@ _PERFORM: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], Event | N
     Plain: ServerDialogue._perform_plain,
 }
 
-_KEEP: Final[Mapping[type[Command], Callable[[ServerDialogue, Any], bool]]] = {
-    Hello: ServerDialogue._keep_hello,
-    Mail: ServerDialogue._keep_mail,
-    Rcpt: ServerDialogue._keep_rcpt,
-    Bdat: ServerDialogue._keep_bdat,
-    Auth: ServerDialogue._keep_nothing,
-    Response: ServerDialogue._keep_nothing,
-    Override: ServerDialogue._keep_override,
-    Foreign: ServerDialogue._keep_nothing,
-    Plain: ServerDialogue._keep_plain,
+#: What is kept of what was accepted; what is not here brings no message forward.
+_KEEP: Final[Mapping[str, Callable[[ServerDialogue, Any], bool]]] = {
+    state.GREETING: ServerDialogue._keep_greeting,
+    **dict.fromkeys(("EHLO", "HELO", "LHLO"), ServerDialogue._keep_hello),
+    "STARTTLS": ServerDialogue._keep_starttls,
+    "XCLIENT": ServerDialogue._keep_xclient,
+    "MAIL": ServerDialogue._keep_mail,
+    "RCPT": ServerDialogue._keep_rcpt,
+    "DATA": ServerDialogue._keep_data,
+    state.END_OF_DATA: ServerDialogue._keep_end,
+    "BDAT": ServerDialogue._keep_bdat,
+    state.LAST_CHUNK: ServerDialogue._keep_bdat,
 }
