@@ -54,11 +54,12 @@ def received_field(session: Session, envelope: Envelope, hostname: str, now: flo
         envelope.reverse_path.smtputf8,
         hostname,
     )
-    words = [_id(envelope.id, hostname), *_for(envelope)]
+    words = [f"\t{_id(envelope.id, hostname)}", *_for(envelope)]
+    words[-1] += ";"
     line = " ".join(words)
-    if len(line) + 2 > _LINE:
+    if len(line) > _LINE:
         line = _folded(words)
-    return f"{begun}\r\n\t{line};\r\n\t{_date(int(now), time.tzname)}\r\n".encode()
+    return f"{begun}\r\n{line}\r\n\t{_date(int(now), time.tzname)}\r\n".encode()
 
 
 @lru_cache(1024)

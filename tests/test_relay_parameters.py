@@ -93,9 +93,9 @@ class ParameterTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """A path without any is passed on as it stands."""
         sender, recipient = ReversePath(""), ForwardPath("postmaster")
-        self.assertIs(pass_sender(sender, {}, 24), sender)
-        self.assertIs(pass_recipient(recipient, {}), recipient)
-        self.assertIs(pass_recipient(ForwardPath("b", {"ORCPT": "x"}), {}).parameters, NO_PARAMETERS)
+        self.assertEqual(pass_sender(sender, {}, 24), sender)
+        self.assertEqual(pass_recipient(recipient, {}), recipient)
+        self.assertEqual(pass_recipient(ForwardPath("b", {"ORCPT": "x"}), {}).parameters, NO_PARAMETERS)
 
     @examples(60)
     @given(

@@ -10,6 +10,7 @@ from typing import Final
 
 from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Bdat, Command, Hello, Plain
+from smtpserv.dialogue.framing import find_dotted_line
 from smtpserv.dialogue.replies import MalformedReply, ReplyReader
 from smtpserv.dialogue.state import State
 from smtpserv.dialogue.wording import render
@@ -111,7 +112,7 @@ class ClientDialogue:
         """
         if not self._takes_mail_data:
             raise ValueError("mail data is out of order")
-        if b"." in content and b"\r\n." in (joined := self._tail + content):
+        if b"." in content and find_dotted_line(joined := self._tail + content) >= 0:
             self._output += joined.replace(b"\r\n.", b"\r\n..")[len(self._tail) :]
         else:
             self._output += content

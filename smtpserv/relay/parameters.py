@@ -58,8 +58,6 @@ def pass_sender(path: ReversePath, offers: Offers, more: int = 0, is_final: bool
     :param is_final: whether the message has arrived there: nothing that was promised is broken behind it.
     :raises SMTPError: with why it can't be.
     """
-    if not path.parameters:
-        return path
     parameters = dict(_passed(path.parameters, offers, is_final))
     size = parameters.get("SIZE")
     if size:
@@ -69,8 +67,6 @@ def pass_sender(path: ReversePath, offers: Offers, more: int = 0, is_final: bool
 
 def pass_recipient(path: ForwardPath, offers: Offers, is_final: bool = False) -> ForwardPath:
     """The same for a forward-path."""
-    if not path.parameters:
-        return path
     return ForwardPath(path.address, _passed(path.parameters, offers, is_final))
 
 

@@ -128,7 +128,8 @@ class Passage:
         """DATA: passed on; or begin with chunks, where the content can't go otherwise."""
         if len(envelope.forward_paths) > 1 and self._manner.takes_one(self._session):
             raise SMTPError(reply.ONE_AT_A_TIME)
-        if envelope.reverse_path != self._reverse_path or list(envelope.forward_paths) != self._accepted:
+        is_same = envelope.reverse_path is self._reverse_path or envelope.reverse_path == self._reverse_path
+        if not is_same or list(envelope.forward_paths) != self._accepted:
             return Deferred.fromCoroutine(self._begin_again(envelope))
         return self._begin(envelope)
 
@@ -158,7 +159,9 @@ class Passage:
         if "AUTH" in reverse_path.parameters and self._session.identity is None:
             # Whoever says it may not be believed (RFC 4954 section 5).
             reverse_path = ReversePath(reverse_path.address, {**reverse_path.parameters, "AUTH": "<>"})
-        return Mail(pass_sender(reverse_path, self._client.offers, _TRACE, self._manner.is_final))
+        if reverse_path.parameters:
+            reverse_path = pass_sender(reverse_path, self._client.offers, _TRACE, self._manner.is_final)
+        return Mail(reverse_path)
 
     def _opened(self, reverse_path: ReversePath, answer: Reply) -> "Passage":
         if not answer.accepted:
@@ -177,7 +180,9 @@ class Passage:
 
     def _ask_recipient(self, path: ForwardPath) -> Promise[Reply]:
         self._see_whether_it_is_open()
-        passed = pass_recipient(path, self._client.offers, self._manner.is_final)
+        passed = path
+        if path.parameters:
+            passed = pass_recipient(path, self._client.offers, self._manner.is_final)
         return self._client.ask(Rcpt(passed), partial(self._note, path))
 
     def _note(self, path: ForwardPath, answer: Reply) -> Reply:
@@ -216,7 +221,7 @@ class Passage:
 
     def _begin(self, envelope: Envelope) -> "ChunkFlow | Promise[Flow]":
         self._see_whether_it_is_open()
-        if envelope.body == "BINARYMIME":
+        if envelope.reverse_path.parameters and envelope.body == "BINARYMIME":
             return ChunkFlow(self._lent, *self._above(envelope))
         return self._client.ask(_DATA, partial(self._may_send, envelope))
 
