@@ -82,8 +82,9 @@ class Readers:
                 break
 
     def _read(self, ready: Iterable[tuple[int, int]]) -> None:
+        find = self._connections.get
         for descriptor, _ in ready:
-            connection = self._connections.get(descriptor)
+            connection = find(descriptor)
             if connection is None:  # one that was read before it ended this one
                 continue
             try:

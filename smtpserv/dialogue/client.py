@@ -96,9 +96,9 @@ class ClientDialogue:
         :raises ValueError: for one that would come out of order even if all before it are accepted, and for
             what could not be said: see :func:`smtpserv.dialogue.wording.render`. Chunks are written.
         """
-        ahead = self.ahead if self._sent else self.state
-        if isinstance(command, Bdat) or not state.in_order(ahead, command.verb):
-            raise ValueError(f"{command.verb} is out of order")
+        ahead, verb = self.ahead if self._sent else self.state, command.verb
+        if not (verb in ahead.moves or state.in_order(ahead, verb)) or isinstance(command, Bdat):
+            raise ValueError(f"{verb} is out of order")
         if self._sent and (self._held or not self._may_send()):
             render(command)
             self._held.append(command)

@@ -42,10 +42,10 @@ class ReplyReader:
             4.2.1), and a reply without an end.
         """
         while octets := self.unread:
-            end = octets.find(b"\r\n", 0, MAX_LINE)
-            if end < 0:
+            line, ending, rest = octets.partition(b"\r\n")
+            if not ending or len(line) > MAX_LINE - 2:
                 break
-            line, self.unread = octets[:end], octets[end + 2 :]
+            self.unread = rest
             if line[3:4] != b"-":
                 if not self._lines:
                     return _single(line)

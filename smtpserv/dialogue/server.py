@@ -131,7 +131,8 @@ class ServerDialogue:
         """What the client did next; None while a reply is owed, or more octets are needed, or it is over."""
         while self._owed is None and not self.state.is_deaf:
             if self._reading is not None:
-                event = self._next_of_content(*self._reading)
+                command, transaction = self._reading
+                event = self._next_of_content(command, transaction)
                 if event is None and self._reading is not None:
                     return None
             else:

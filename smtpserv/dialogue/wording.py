@@ -48,12 +48,14 @@ def _hello(command: Hello) -> str:
 
 def _mail(command: Mail) -> str:
     path = command.reverse_path
-    return f"MAIL {_path('FROM', path.address, grammar.MAIL_ARGUMENT)}{_tail(path.parameters)}"
+    line = f"MAIL {_path('FROM', path.address, grammar.MAIL_ARGUMENT)}"
+    return line + _tail(path.parameters) if path.parameters else line
 
 
 def _rcpt(command: Rcpt) -> str:
     path = command.forward_path
-    return f"RCPT {_path('TO', path.address, grammar.RCPT_ARGUMENT)}{_tail(path.parameters)}"
+    line = f"RCPT {_path('TO', path.address, grammar.RCPT_ARGUMENT)}"
+    return line + _tail(path.parameters) if path.parameters else line
 
 
 def _path(lead: str, address: str, form: re.Pattern[bytes]) -> str:
@@ -66,8 +68,6 @@ def _path(lead: str, address: str, form: re.Pattern[bytes]) -> str:
 
 
 def _tail(parameters: Parameters) -> str:
-    if not parameters:
-        return ""
     words = [keyword if value is None else f"{keyword}={value}" for keyword, value in parameters.items()]
     for word, keyword in zip(words, parameters, strict=True):
         match = grammar.PARAMETER.fullmatch(word.encode())

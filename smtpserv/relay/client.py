@@ -135,7 +135,8 @@ class SMTPClient(Protocol):
         :raises UpstreamFailed: when the connection is gone.
         :raises ValueError: for what can't be said, or not now.
         """
-        self._see_whether_it_is_wanted()
+        if self.dialogue.state is state.CLOSED:
+            raise self._gone()
         self.dialogue.say(command)
         return self._asked(then, otherwise)
 
@@ -145,7 +146,8 @@ class SMTPClient(Protocol):
         :return: None for more at once, or a Deferred that fires when there is room for more.
         :raises SMTPError: with what the server said before its time, or when the connection is gone.
         """
-        self._see_whether_it_is_wanted()
+        if self.dialogue.state is state.CLOSED:
+            raise self._gone()
         self.dialogue.write(content)
         self._unsent += len(content)
         if self._unsent >= WORTH_SENDING:
@@ -159,7 +161,8 @@ class SMTPClient(Protocol):
         :return: the server's verdict, a Reply or Results, or what ``then`` or ``otherwise`` makes of it.
         :raises SMTPError: as :meth:`write`.
         """
-        self._see_whether_it_is_wanted()
+        if self.dialogue.state is state.CLOSED:
+            raise self._gone()
         self.dialogue.end()
         self._unsent = 0
         if self._room is not None:
@@ -174,7 +177,8 @@ class SMTPClient(Protocol):
         :return: the answer, as that of :meth:`end`.
         :raises SMTPError: as :meth:`write`.
         """
-        self._see_whether_it_is_wanted()
+        if self.dialogue.state is state.CLOSED:
+            raise self._gone()
         self.dialogue.write_chunk(octets, last)
         return self._asked(then, otherwise)
 
@@ -307,9 +311,9 @@ class SMTPClient(Protocol):
     def _cancelled(self, _: object) -> None:
         self.abort()
 
-    def _see_whether_it_is_wanted(self) -> None:
-        if self.dialogue.state is state.CLOSED:  # it may be by the answer that is just handed out
-            raise self._fate or UpstreamFailed(reply.UPSTREAM_LOST, "closed")
+    def _gone(self) -> UpstreamFailed | GivenUp:
+        """Why it is; if that is not known yet, it is by the answer that is just handed out."""
+        return self._fate or UpstreamFailed(reply.UPSTREAM_LOST, "closed")
 
     def _flush(self) -> None:
         output = self.dialogue.take_output()

@@ -1,5 +1,6 @@
 """The messages of a session: asks policies and processor, answers the dialogue."""
 
+from functools import partial
 from typing import Any, Final
 
 from smtpserv import reply
@@ -7,7 +8,7 @@ from smtpserv.dialogue.command import Mail, Rcpt
 from smtpserv.dialogue.event import Content, ContentRefused, Data, EndOfData, Reset
 from smtpserv.dialogue.server import ServerDialogue
 from smtpserv.interfaces import ITransaction
-from smtpserv.message import Envelope, ReversePath
+from smtpserv.message import Envelope, ForwardPath, ReversePath
 from smtpserv.reply import Reply, Results
 from smtpserv.server.house import House
 from smtpserv.server.inquiry import Inquiry
@@ -71,16 +72,21 @@ class Receiver:
         question = self._house.panel.sender
         if question is not None:
             self._inquiry.ask(self._checked_sender, question, self._client.session, event.reverse_path)
-        elif self._house.transactions is not None:
-            self._checked_sender(None)
         else:
-            self._dialogue.send()
+            self._open(None)
 
     def _checked_sender(self, answered: Any) -> None:
         answer = verdict(answered)
-        processor = self._house.transactions
-        if processor is None or (answer is not None and not answer.accepted):
+        if answer is None or answer.accepted:
+            self._open(answer)
+        else:
             self._answer(answer)
+
+    def _open(self, answer: Reply | None) -> None:
+        """Nobody is against the sender; whoever takes part in transactions answers in place of who agreed."""
+        processor = self._house.transactions
+        if processor is None:
+            self._dialogue.send(answer)
         else:
             self._inquiry.ask(self._opened, processor.open, self._client.session, self._reverse_path)
 
@@ -94,20 +100,25 @@ class Receiver:
     def rcpt(self, event: Rcpt) -> None:
         """RCPT."""
         question, path = self._house.panel.recipient, event.forward_path
-
-        def checked(answered: Any) -> None:
-            answer = verdict(answered)
-            if self._transaction is None or (answer is not None and not answer.accepted):
-                self._answer(answer)
-            else:
-                self._inquiry.ask(self._answer, self._transaction.add_recipient, path)
-
         if question is not None:
+            checked = partial(self._checked_recipient, path)
             self._inquiry.ask(checked, question, self._client.session, self._reverse_path, path)
-        elif self._transaction is not None:
-            checked(None)
         else:
-            self._dialogue.send()
+            self._add(path, None)
+
+    def _checked_recipient(self, path: ForwardPath, answered: Any) -> None:
+        answer = verdict(answered)
+        if answer is None or answer.accepted:
+            self._add(path, answer)
+        else:
+            self._answer(answer)
+
+    def _add(self, path: ForwardPath, answer: Reply | None) -> None:
+        """Nobody is against the recipient."""
+        if self._transaction is None:
+            self._dialogue.send(answer)
+        else:
+            self._inquiry.ask(self._answer, self._transaction.add_recipient, path)
 
     def _answer(self, answered: Any) -> None:
         answer = verdict(answered)
