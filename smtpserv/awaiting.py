@@ -20,8 +20,6 @@ class Promise(Generic[T]):
     :param otherwise: the same for a Failure, that of ``then`` included; what it gives may be a Deferred.
     """
 
-    __slots__ = ("_cancel", "_then", "_otherwise", "_heard", "_answer")
-
     def __init__(
         self,
         cancel: Callable[[], object],

@@ -192,8 +192,6 @@ class LoopWatch:
     :param hostname: our own name.
     """
 
-    __slots__ = ("_header", "_hostname")
-
     def __init__(self, hostname: str) -> None:
         self._hostname = hostname
         #: The header so far, from the CRLF before it; None when it is past.

@@ -12,18 +12,6 @@ from smtpserv.reply import Reply
 class Transaction:
     """What MAIL and RCPT have said so far, and what has come of the content."""
 
-    __slots__ = (
-        "reverse_path",
-        "forward_paths",
-        "attempts",
-        "begun",
-        "_max_size",
-        "_reader",
-        "_size",
-        "_refusal",
-        "_given_up",
-    )
-
     def __init__(self, terms: Terms, reverse_path: ReversePath) -> None:
         self.reverse_path = reverse_path
         #: The recipients that were accepted.

@@ -91,8 +91,6 @@ class Passage:
     :param lent: given back when it is over, whatever becomes of it.
     """
 
-    __slots__ = ("answer", "_lent", "_client", "_session", "_reverse_path", "_accepted", "_manner")
-
     def __init__(self, lent: Lent, session: Session, reverse_path: ReversePath, manner: Manner) -> None:
         #: What MAIL was answered.
         self.answer: Reply | None = None

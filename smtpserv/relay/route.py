@@ -73,8 +73,6 @@ class Route:
 class Lent:
     """A connection that is used for one transaction."""
 
-    __slots__ = ("client", "is_reused", "_pool", "_is_spent")
-
     def __init__(self, pool: Pool, client: SMTPClient) -> None:
         self.client: Final = client
         #: Whether it was kept from another transaction.

@@ -20,8 +20,6 @@ class Reception:
     :param began: when DATA came, in seconds of the session's clock.
     """
 
-    __slots__ = ("envelope", "began", "size", "ended", "_sink", "_refusal")
-
     def __init__(self, envelope: Envelope, began: float) -> None:
         self.envelope: Final = envelope
         self.began: Final = began
