@@ -5,7 +5,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+_log = Logger()
 
 T = TypeVar("T")
 
@@ -57,7 +60,12 @@ class Promise(Generic[T]):
                 return
         self._answer = answer
         if self._heard is not None:
-            self._heard(answer)
+            try:
+                self._heard(answer)
+            except (
+                BaseException
+            ):  # it is its own fault, and neither that of who tells nor of others that wait
+                _log.failure("Whoever waited for an answer failed at it")
 
     def follow(self, deferred: "Deferred[Any]") -> None:
         """What the Deferred comes to is told, and stays its result; but a failure ends here."""

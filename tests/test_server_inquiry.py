@@ -10,7 +10,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpserv import reply
-from smtpserv.awaiting import as_deferred
 from smtpserv.error import Defer, Reject
 from smtpserv.reply import Reply
 from smtpserv.server.inquiry import Inquiry, reply_to
@@ -115,32 +114,6 @@ class InquiryTests(SynchronousTestCase):
         self.assertTrue(self.inquiry.is_open)
         second.fire("second")
         self.assertEqual((self.answers, self.inquiry.is_open), (["second"], False))
-
-
-class AwaitableTests(SynchronousTestCase):
-    """Whatever can be awaited is an answer to come."""
-
-    def test_deferred_is_itself(self) -> None:
-        """A Deferred stays the one it is."""
-        deferred: Deferred[None] = Deferred()
-        self.assertIs(as_deferred(deferred), deferred)
-
-    def test_coroutine(self) -> None:
-        """A coroutine is run."""
-
-        async def answer() -> str:
-            return "yes"
-
-        self.assertEqual(self.successResultOf(as_deferred(answer())), "yes")
-
-    def test_object_with_await(self) -> None:
-        """So is any object with ``__await__``."""
-
-        class Promise:
-            def __await__(self) -> Any:
-                return (yield from succeed("yes").__await__())
-
-        self.assertEqual(self.successResultOf(as_deferred(Promise())), "yes")
 
 
 class ReplyToTests(SynchronousTestCase):
