@@ -1,4 +1,4 @@
-"""Answers that come later: every form of them is a Deferred, or the leaner Promise."""
+"""Answers that come later: any form of them is a Deferred, or the leaner Promise; and how long they take."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -101,6 +101,22 @@ def promised(
     promise = Promise(deferred.cancel, then, otherwise)
     promise.follow(deferred)
     return promise
+
+
+class Watch:
+    """How long the same thing has been waited for, as it is seen from one look to the next."""
+
+    __slots__ = ("_awaited", "_since")
+
+    def __init__(self) -> None:
+        self._awaited: object = None
+        self._since = 0.0
+
+    def lasted(self, awaited: object, now: float) -> float:
+        """Look: for how many seconds this has been seen; another thing begins anew."""
+        if awaited is not self._awaited:
+            self._awaited, self._since = awaited, now
+        return now - self._since
 
 
 def as_deferred(answer: Awaitable[Any]) -> "Deferred[Any]":

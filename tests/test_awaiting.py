@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpserv.awaiting import Promise, as_deferred, promised
+from smtpserv.awaiting import Promise, Watch, as_deferred, promised
 from tests.server_tools import always
 
 
@@ -152,6 +152,17 @@ class PromiseTests(SynchronousTestCase):
         self.failureResultOf(waiting, CancelledError)
         promise.tell("late")
         self.assertEqual(self.cancelled, 1)
+
+
+class WatchTests(SynchronousTestCase):
+    """Time, as somebody sees it who looks now and then."""
+
+    def test_lasted(self) -> None:
+        """What is the same as at the last look has lasted since it was first seen; equal is not the same."""
+        watch, one, other = Watch(), [0], [0]
+        looks = [(one, 5.0), (one, 6.0), (one, 8.5), (other, 9.0), (other, 9.5), (None, 10.0), (one, 20.0)]
+        lasted = [watch.lasted(awaited, now) for awaited, now in looks]
+        self.assertEqual(lasted, [0.0, 1.0, 3.5, 0.0, 0.5, 0.0, 0.0])
 
 
 class AwaitableTests(SynchronousTestCase):

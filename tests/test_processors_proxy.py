@@ -19,7 +19,7 @@ from smtpserv.interfaces import (
 )
 from smtpserv.message import Envelope, ForwardPath, Peer, ReversePath, Session
 from smtpserv.processors.proxy import PASSED_ON, ProxyProcessor, make_proxy
-from smtpserv.relay.client import UpstreamFailed
+from smtpserv.relay.failure import UpstreamFailed
 from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Route
 from tests.relay_tools import GO, OK, Connection, Door, begun

@@ -13,7 +13,8 @@ from smtpserv.dialogue import state
 from smtpserv.dialogue.command import Command, Plain
 from smtpserv.error import SMTPError
 from smtpserv.message import Peer
-from smtpserv.relay.client import WORTH_SENDING, GivenUp, UpstreamFailed
+from smtpserv.relay.client import WORTH_SENDING
+from smtpserv.relay.failure import GivenUp, UpstreamFailed
 from smtpserv.relay.patience import GOODBYE, Patience
 from smtpserv.reply import Reply, Results
 from tests.relay_tools import BYE, DATA, EHLO, GO, GREETING, MAIL, NO, NOOP, OK, RCPT, Connection, RelayCase
@@ -168,8 +169,8 @@ class PatienceTests(RelayCase):
     def test_greeting(self) -> None:
         """The greeting is waited for from when the connection is made."""
         connection = Connection(patience=self.patience)
-        connection.clock.advance(100.0)
         connection.client.sweep(connection.clock.seconds())
+        connection.clock.advance(100.0)
         greeting = connection.connect().client.greeted()
         self.assert_patient(connection, 2.0)
         self.assert_failed(greeting, UpstreamFailed, SLOW)

@@ -13,7 +13,8 @@ from smtpserv.awaiting import as_deferred
 from smtpserv.error import SMTPError
 from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope, ForwardPath, Peer, ReversePath, Session
-from smtpserv.relay.client import WORTH_SENDING, GivenUp, UpstreamFailed
+from smtpserv.relay.client import WORTH_SENDING
+from smtpserv.relay.failure import GivenUp, UpstreamFailed
 from smtpserv.relay.passage import ChunkFlow, Flow, Manner, Passage, open_passage
 from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.probe import would_take

@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import SMTPClient
+from smtpserv.relay.failure import Crowded, GivenUp, UpstreamFailed
 from smtpserv.relay.pool import BACK_OFF, MAX_BACK_OFF, SWEEP, Pool, PoolLimits
 from tests.relay_tools import BYE, MAIL, OK, Connection, Door, RelayCase, begun
 from tests.server_tools import captured_log

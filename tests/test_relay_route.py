@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import Crowded, GivenUp, UpstreamFailed
+from smtpserv.relay.failure import Crowded, GivenUp, UpstreamFailed
 from smtpserv.relay.pool import Pool, PoolLimits
 from smtpserv.relay.route import Lent, Route
 from tests.relay_tools import Door, RelayCase, begun

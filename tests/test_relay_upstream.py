@@ -11,7 +11,8 @@ from twisted.protocols import tls
 from smtpserv.dialogue import state
 from smtpserv.dialogue.login import Credentials
 from smtpserv.message import Peer
-from smtpserv.relay.client import GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import SMTPClient
+from smtpserv.relay.failure import GivenUp, UpstreamFailed
 from smtpserv.relay.patience import Patience
 from smtpserv.relay.upstream import Doorway, Upstream
 from smtpserv.testing import ScriptedUpstream

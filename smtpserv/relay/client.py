@@ -2,10 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
@@ -17,13 +18,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpserv import reply
-from smtpserv.awaiting import Promise
+from smtpserv.awaiting import Promise, Watch
 from smtpserv.dialogue import state
 from smtpserv.dialogue.client import UNASKED, ClientDialogue
 from smtpserv.dialogue.command import Command, Hello, Plain
 from smtpserv.dialogue.replies import MalformedReply
-from smtpserv.error import SMTPError
 from smtpserv.message import Peer, TLSFacts
+from smtpserv.relay.failure import GivenUp, UpstreamFailed
 from smtpserv.relay.patience import GOODBYE, Patience
 from smtpserv.relay.verdict import passed_on
 from smtpserv.reply import Reply
@@ -31,6 +32,10 @@ from smtpserv.reply import Reply
 #: What is made of an answer, and of what stands for one; as :class:`smtpserv.awaiting.Promise` takes them.
 Then = Callable[[Any], Any] | None
 Otherwise = Callable[[Failure], Any] | None
+
+#: What is waited for when it is no answer: that the server goes on behind its 421, and that all is sent.
+_LEAVING: Final = object()
+_CLOSING: Final = object()
 
 _RSET: Final = Plain("RSET")
 _QUIT: Final = Plain("QUIT")
@@ -41,25 +46,6 @@ WORTH_SENDING: Final = 16384
 #: Where a transaction can be given up. Elsewhere, above all where part of the content went out, there is no
 #: way back but to cut the connection.
 _RESETTABLE: Final = frozenset({state.READY, state.MAIL, state.RCPT})
-
-
-class UpstreamFailed(SMTPError):
-    """A mail server behind us did not do its part; the reply is what a client hears of it.
-
-    :param why: for the log.
-    """
-
-    def __init__(self, answer: Reply, why: object = "") -> None:
-        super().__init__(answer)
-        self.why: Final = str(why) or answer.text
-
-
-class Crowded(UpstreamFailed):
-    """The server takes no more connections for now; those that it has it serves."""
-
-
-class GivenUp(CancelledError):
-    """Whoever waited does so no more: it is no fault of the server's, and no answer that anybody goes by."""
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -92,9 +78,7 @@ class SMTPClient(Protocol):
         #: What was last said for a hello.
         self.hello: Hello | None = None
         self._shaking: Deferred[None] | None = None
-        #: What was waited for when it was last looked, and since when.
-        self._expected: object = None
-        self._since = 0.0
+        self._watch: Final = Watch()
         self._congested = False
         self._room: Deferred[None] | None = None
         #: Octets of mail data that wait for more, or for its end.
@@ -215,15 +199,8 @@ class SMTPClient(Protocol):
 
     def sweep(self, now: float) -> None:
         """Look, about once a second, for what lasts too long; who connects has a time of his own."""
-        blocked = self._room or self._shaking or self._is_closing
-        is_leaving, command = self.dialogue.is_leaving, self.dialogue.awaited
-        expected = is_leaving or blocked or (self._questions[0] if self._questions else None)
-        if expected is not self._expected:
-            self._expected, self._since = expected, now
-        patience = self._patience.of("" if blocked or command is None else command.verb)
-        if is_leaving:
-            patience = min(patience, GOODBYE)
-        if expected is not None and self.transport is not None and now - self._since >= patience:
+        awaited, patience = self._awaited()
+        if self._watch.lasted(awaited, now) >= patience:
             self.abort(UpstreamFailed(reply.UPSTREAM_SLOW))
 
     def connectionMade(self) -> None:
@@ -285,6 +262,17 @@ class SMTPClient(Protocol):
 
     def stopProducing(self) -> None:
         """The transport is closing; ``connectionLost`` does what there is to do."""
+
+    def _awaited(self) -> tuple[object, float]:
+        """What is waited for, and how long."""
+        dialogue, patience = self.dialogue, self._patience
+        blocked = self._room or self._shaking or (self._is_closing and _CLOSING)
+        if self.transport is None or not (blocked or self._questions):
+            return None, inf
+        limit = patience.of("" if blocked or dialogue.awaited is None else dialogue.awaited.verb)
+        if dialogue.is_leaving:
+            return _LEAVING, min(limit, GOODBYE)
+        return blocked or self._questions[0], limit
 
     @property
     def _is_resettable(self) -> bool:

@@ -17,7 +17,7 @@ from smtpserv.error import SMTPError
 from smtpserv.escape import escape_controls
 from smtpserv.interfaces import IMessageSink, ITransaction
 from smtpserv.message import Envelope, ForwardPath, ReversePath, Session
-from smtpserv.relay.client import GivenUp, UpstreamFailed
+from smtpserv.relay.failure import GivenUp, UpstreamFailed
 from smtpserv.relay.forwarding import hello_as, introduction
 from smtpserv.relay.parameters import pass_recipient, pass_sender
 from smtpserv.relay.route import Lent, Route

@@ -13,7 +13,8 @@ from twisted.logger import Logger
 from smtpserv import reply
 from smtpserv.escape import escape_controls
 from smtpserv.message import Peer
-from smtpserv.relay.client import Crowded, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import SMTPClient
+from smtpserv.relay.failure import Crowded, UpstreamFailed
 
 _log = Logger()
 

@@ -5,7 +5,8 @@ from typing import Final
 
 from smtpserv import reply
 from smtpserv.message import Peer
-from smtpserv.relay.client import Crowded, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import SMTPClient
+from smtpserv.relay.failure import Crowded, UpstreamFailed
 from smtpserv.relay.pool import Pool
 
 

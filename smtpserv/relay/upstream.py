@@ -18,7 +18,8 @@ from smtpserv.dialogue.login import ClientMechanism, Credentials, LoginError, ch
 from smtpserv.dialogue.wording import CANCEL
 from smtpserv.escape import escape_controls
 from smtpserv.message import Peer
-from smtpserv.relay.client import Crowded, GivenUp, SMTPClient, UpstreamFailed
+from smtpserv.relay.client import SMTPClient
+from smtpserv.relay.failure import Crowded, GivenUp, UpstreamFailed
 from smtpserv.relay.patience import Patience
 from smtpserv.reply import Reply
 from smtpserv.tls.upstream import TLSMode, UpstreamTLS

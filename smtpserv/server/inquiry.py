@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpserv import reply
-from smtpserv.awaiting import Promise, as_deferred, promised
+from smtpserv.awaiting import Promise, Watch, as_deferred, promised
 from smtpserv.error import SMTPError
 from smtpserv.escape import escape_controls
 from smtpserv.reply import Reply
@@ -40,8 +40,7 @@ class Inquiry:
         "is_open",
         "_promise",
         "_then",
-        "_expected",
-        "_since",
+        "_watch",
     )
 
     def __init__(
@@ -58,9 +57,7 @@ class Inquiry:
         self._promise: Promise[Any] | None = None
         #: Who uses its answer.
         self._then: Then = unwanted
-        #: What was open when it was last looked, and since when.
-        self._expected: Promise[Any] | None = None
-        self._since = 0.0
+        self._watch = Watch()
 
     def ask(self, then: Then, call: Callable[..., Any], *facts: Any) -> None:
         """Call, and give what comes of it to ``then``: now if it is there, else when it is."""
@@ -93,9 +90,7 @@ class Inquiry:
 
     def expire(self, now: float, deadline: float) -> bool:
         """Look, about once a second, and give up a question that has been open too long; whether it had."""
-        if self._promise is not self._expected:
-            self._expected, self._since = self._promise, now
-        late = self.is_open and now - self._since >= deadline
+        late = self._watch.lasted(self._promise, now) >= deadline and self.is_open
         if late:
             self.give_up(reply.PROCESSING_TOO_LONG)
         return late
