@@ -228,6 +228,7 @@ class PatienceTests(RelayCase):
         connection = Connection(patience=Patience(), lmtp=True).ready()
         connection.exchange((MAIL, OK), (RCPT, OK), (RCPT, OK), (RCPT, OK), (RCPT, OK), (DATA, GO))
         verdict = connection.client.end()
+        connection.client.sweep(connection.clock.seconds())
         connection.clock.advance(100.0)
         connection.say(OK + BYE)
         connection.client.sweep(connection.clock.seconds())

@@ -91,7 +91,7 @@ class InquiryTests(SynchronousTestCase):
     def test_nothing_to_give_up(self) -> None:
         """Giving up when nothing was asked does nothing."""
         self.inquiry.give_up(reply.LOCAL_ERROR)
-        self.inquiry.expire(1e9, 0.0)
+        self.assertFalse(self.inquiry.expire(1e9, 0.0))
         self.assertEqual((self.answers, self.resumed), ([], 0))
 
     def test_expires_at_its_deadline(self) -> None:

@@ -64,6 +64,8 @@ class TextTests(SynchronousTestCase):
             ("a=b", '"a=b"'),
         ):
             self.assertTrue(render_text(NOW, [("x", {"key": value})]).endswith(f" x key={expected}\n"))
+            line = render_text(NOW, [("x", {"key": value, "code": 250})])
+            self.assertTrue(line.endswith(f" x key={expected} code=250\n"))
 
     @given(TEXT, TEXT)
     @example(NASTY, "x")

@@ -81,7 +81,7 @@ class SMTPServerProtocol(Protocol):
             speaks_early = self._inquiry.is_open or len(data) > READ_AHEAD
             self._conversation.receive(data)
             output = self._dialogue.take_output()
-            if output or not self._inquiry.is_open:
+            if output:
                 self._send(output)
             if speaks_early:
                 self._regulate()
