@@ -45,7 +45,7 @@ def read(pieces: Iterable[bytes]) -> tuple[list[Reply], bool]:
     """All replies, and whether it ended with what is none."""
     reader, found = ReplyReader(), list[Reply]()
     for piece in pieces:
-        reader.receive(piece)
+        reader.unread += piece
         try:
             while (each := reader.next_reply()) is not None:
                 found.append(each)
@@ -128,7 +128,7 @@ class Reading(SynchronousTestCase):
         """What is not whole yet waits, and is counted."""
         for octets in (b"", b"250", b"250 Ok\r", b"250-a"):
             reader = ReplyReader()
-            reader.receive(b"220 x\r\n" + octets)
+            reader.unread += b"220 x\r\n" + octets
             self.assertEqual(reader.next_reply(), Reply(220, "x", ""))
             self.assertIsNone(reader.next_reply())
             self.assertEqual(reader.unread, octets)

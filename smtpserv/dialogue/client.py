@@ -143,7 +143,7 @@ class ClientDialogue:
     def receive(self, octets: bytes) -> None:
         """Take what the network brought, any amount. :meth:`next_answer` then tells what it means."""
         if not self.state.is_deaf:
-            self._input.receive(octets)
+            self._input.unread += octets
 
     def take_output(self) -> bytes:
         """What is to be sent to the server now."""

@@ -240,16 +240,18 @@ def _mail(argument: bytes) -> Mail:
     match = grammar.MAIL_ARGUMENT.fullmatch(argument)
     if match is None:
         raise SMTPError(reply.BAD_REVERSE_PATH)
-    address = _address(match[1] or b"", reply.BAD_REVERSE_PATH)
-    return Mail(ReversePath(address, parse_parameters(match[2]) if match[2] else NO_PARAMETERS))
+    mailbox, tail = match.groups()
+    address = _address(mailbox or b"", reply.BAD_REVERSE_PATH)
+    return Mail(ReversePath(address, parse_parameters(tail) if tail else NO_PARAMETERS))
 
 
 def _rcpt(argument: bytes) -> Rcpt:
     match = grammar.RCPT_ARGUMENT.fullmatch(argument)
     if match is None:
         raise SMTPError(reply.BAD_FORWARD_PATH)
-    address = _address(match[1] or match[2], reply.BAD_FORWARD_PATH)
-    return Rcpt(ForwardPath(address, parse_parameters(match[3]) if match[3] else NO_PARAMETERS))
+    mailbox, postmaster, tail = match.groups()
+    address = _address(mailbox or postmaster, reply.BAD_FORWARD_PATH)
+    return Rcpt(ForwardPath(address, parse_parameters(tail) if tail else NO_PARAMETERS))
 
 
 def _address(octets: bytes, failure: Reply) -> str:

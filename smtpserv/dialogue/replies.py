@@ -25,15 +25,11 @@ class ReplyReader:
     __slots__ = ("unread", "_lines", "_size")
 
     def __init__(self) -> None:
-        #: What was received and makes no reply yet, but for the lines of one that goes on.
+        #: What the network brought, and was not read yet; whoever receives more appends it.
         self.unread = b""
         #: The lines of a reply that goes on.
         self._lines: list[bytes] = []
         self._size = 0
-
-    def receive(self, octets: bytes) -> None:
-        """Append what the network brought."""
-        self.unread = self.unread + octets if self.unread else octets
 
     def next_reply(self) -> Reply | None:
         """The next reply; None when it is not complete. What could not be said in our own is escaped.
@@ -66,7 +62,7 @@ def whole_replies(octets: bytes) -> list[Reply]:
     :raises MalformedReply: as :meth:`ReplyReader.next_reply`.
     """
     reader = ReplyReader()
-    reader.receive(octets)
+    reader.unread = octets
     return list(iter(reader.next_reply, None))
 
 

@@ -7,6 +7,7 @@ comes of one command is one line, and no second command.
 import re
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from smtpserv.dialogue import grammar
@@ -111,6 +112,7 @@ def _worded(command: Plain | Foreign) -> str:
     return f"{verb} {command.argument}" if command.argument else verb
 
 
+@lru_cache(256)
 def _word(text: str) -> str:
     """A verb, a mechanism or the name of an attribute, if it is one word and no more."""
     if not _WORD.fullmatch(text):
