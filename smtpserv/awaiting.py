@@ -62,9 +62,7 @@ class Promise(Generic[T]):
         if self._heard is not None:
             try:
                 self._heard(answer)
-            except (
-                BaseException
-            ):  # it is its own fault, and neither that of who tells nor of others that wait
+            except BaseException:  # its own fault, not that of who tells, or of others that wait
                 _log.failure("Whoever waited for an answer failed at it")
 
     def follow(self, deferred: "Deferred[Any]") -> None:
