@@ -53,6 +53,15 @@ class ChunkTests(SynchronousTestCase):
         spoken = chunk(TRAP) + chunk(TRAP) + chunk(TRAP, last=True) + b"NOOP\r\n"
         self.check(spoken, ["554 5.6.0"] * 3 + ["250 2.0.0"], ["begin"], answers={"begin": always(REFUSED)})
 
+    def test_begun_later(self) -> None:
+        """A sink that takes its time to begin gets what came meanwhile, be it nothing at all."""
+        for octets in (b"", b"x\r\n"):
+            later = Later()
+            sink = Sink(begin=later)
+            session, _ = sent(sink, chunk(octets, last=True))
+            later.fire(sink)
+            self.assertEqual(codes(session.hear()), ["250 2.6.0"], octets)
+
     def test_nothing_for_ever(self) -> None:
         """Chunks of nothing bring no message forward: who sends no others is shown out."""
         session, heard = sent(Sink(), chunk(b"") * 20, terms=Terms(max_commands=10))

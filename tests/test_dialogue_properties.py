@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,6 +58,17 @@ class Outcome:
     contents: list[bytes] = field(default_factory=list)
 
 
+def events(dialogue: ServerDialogue) -> Iterator[Event]:
+    """What it tells; nothing more when it says so."""
+    while True:
+        is_hungry = dialogue.is_hungry
+        event = dialogue.next_event()
+        if event is None:
+            return
+        assert not is_hungry, "there was more to tell"
+        yield event
+
+
 def converse(
     terms: Terms, pieces: Iterable[bytes], answers: Sequence[Reply | None], naps: int = 0
 ) -> Outcome:
@@ -72,7 +83,7 @@ def converse(
         dialogue.receive(piece)
         if piece and naps >> number & 1:
             continue
-        while (event := dialogue.next_event()) is not None:
+        for event in events(dialogue):
             if isinstance(event, Content):
                 assert event.octets, "content of no octets"
                 content += event.octets

@@ -77,6 +77,11 @@ class ContentReader:
         self._policy = policy
         self._held = held
 
+    @property
+    def is_hungry(self) -> bool:
+        """Whether octets are needed to go on."""
+        return not self.ended
+
     def read(self, octets: bytes) -> tuple[bytes, bytes]:
         """Take the next octets.
 
@@ -171,7 +176,7 @@ class ChunkReader(ContentReader):
 
     @property
     def is_hungry(self) -> bool:
-        """Whether octets are needed to go on."""
+        """Whether octets are needed to go on: a chunk of none is there as soon as it is said."""
         return self._left > 0
 
     def read(self, octets: bytes) -> tuple[bytes, bytes]:

@@ -115,7 +115,7 @@ class ServerDialogue:
     @property
     def is_hungry(self) -> bool:
         """Whether there is nothing more to tell before more octets come."""
-        return not self._input.has_unread and (self._reading is None or not self._reading[1].has_ended)
+        return not self._input.has_unread and (self._reading is None or self._reading[1].is_hungry)
 
     def receive(self, octets: bytes) -> None:
         """Take what the network brought, any amount. :meth:`next_event` then tells what it means."""

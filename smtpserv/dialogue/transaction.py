@@ -31,6 +31,11 @@ class Transaction:
         """Whether the end of the content has been read."""
         return self._reader.ended
 
+    @property
+    def is_hungry(self) -> bool:
+        """Whether octets of the content are needed to go on."""
+        return self._reader.is_hungry
+
     def data(self) -> Data:
         """The client has content: all that the envelope will hold."""
         return Data(self.reverse_path, tuple(self.forward_paths))
@@ -54,7 +59,7 @@ class Transaction:
         reader = self._reader
         if not reader.ended:
             octets = source.take()
-            if not octets and not (isinstance(reader, ChunkReader) and not reader.is_hungry):
+            if not octets and reader.is_hungry:
                 return None
             content, rest = reader.read(octets)
             if rest:
