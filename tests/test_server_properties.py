@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any, Final
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,7 +24,8 @@ from smtpserv.interfaces import (
 from smtpserv.reply import Reply
 from smtpserv.server.limits import Limits
 from tests.fuzz import examples
-from tests.server_tools import Client, Server, replies
+from tests.fuzz.strategies import CONVERSATIONS, PLACES, cut
+from tests.server_tools import Client, Server, codes, replies
 
 #: An answer that is given later, or never.
 LATER: Final = object()
@@ -274,6 +275,60 @@ class Anything(SynchronousTestCase):
         self.assertEqual(world.server.factory.house.counts.open, 0)
         self.assertEqual([each for each in world.crew.begun if len(each.ends) != 1], [])
         for heard in world.heard:
-            codes = [each.code for each in replies(heard)]
+            said = [each.code for each in replies(heard)]
             if not lmtp:  # there each recipient of the message gets the 421
-                self.assertFalse({221, 421} & set(codes[:-1]), codes)
+                self.assertFalse({221, 421} & set(said[:-1]), said)
+
+
+class Patient(Crew):
+    """A crew that takes its time, and answers the same."""
+
+    def ask(self, wanted: Callable[[], object] = lambda: None) -> Any:
+        """What would have been answered, later."""
+        later: Deferred[Any] = Deferred()
+        answer = next(self._answers)
+        self.open.append((later, wanted if answer is None else lambda: answer))
+        return later
+
+    def settle_all(self) -> None:
+        """Answer what is open, and what is asked then."""
+        while self.open:
+            later, outcome = self.open.pop(0)
+            answer = outcome() if not later.called else None
+            if isinstance(answer, Exception):
+                later.errback(answer)
+            elif not later.called:
+                later.callback(answer)
+
+
+class SoonerOrLater(SynchronousTestCase):
+    """Whether colleagues answer at once or take their time."""
+
+    def heard(self, crew: Crew, processor: type[Colleague], pieces: list[bytes]) -> list[str]:
+        """All that a client hears; what its colleagues are asked, they are done with before it goes on."""
+        client = Server(processor(crew), [Policy(crew)], terms=Terms(max_size=100)).connect()
+        heard = b""
+        for piece in [b"", *pieces]:
+            heard += client.say(piece) if piece else client.hear()
+            if isinstance(crew, Patient):
+                crew.settle_all()
+            heard += client.hear()
+        client.disconnect()
+        self.flushLoggedErrors(ZeroDivisionError)
+        return codes(heard)
+
+    @examples(150)
+    @given(
+        st.sampled_from([Transactions, Streaming, Whole]),
+        CONVERSATIONS,
+        PLACES,
+        st.lists(st.sampled_from([each for each in ANSWERS if each is not LATER]), min_size=1, max_size=20),
+    )
+    @example(Streaming, b"EHLO a\r\nMAIL FROM:<a@a>\r\nRCPT TO:<b@b>\r\nBDAT 0 LAST\r\n", [], [None])
+    def test_same_replies(
+        self, processor: type[Colleague], spoken: bytes, places: list[float], answers: list[object]
+    ) -> None:
+        """The client hears the same."""
+        pieces = cut(spoken, places)
+        at_once = self.heard(Crew(answers), processor, pieces)
+        self.assertEqual(self.heard(Patient(answers), processor, pieces), at_once)
