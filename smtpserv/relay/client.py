@@ -265,14 +265,18 @@ class SMTPClient(Protocol):
 
     def _awaited(self) -> tuple[object, float]:
         """What is waited for, and how long."""
-        dialogue, patience = self.dialogue, self._patience
-        blocked = self._room or self._shaking or (self._is_closing and _CLOSING)
+        blocked, command = self._blocked, self.dialogue.awaited
         if self.transport is None or not (blocked or self._questions):
             return None, inf
-        limit = patience.of("" if blocked or dialogue.awaited is None else dialogue.awaited.verb)
-        if dialogue.is_leaving:
+        limit = self._patience.of("" if blocked or command is None else command.verb)
+        if self.dialogue.is_leaving:
             return _LEAVING, min(limit, GOODBYE)
         return blocked or self._questions[0], limit
+
+    @property
+    def _blocked(self) -> object:
+        """What it waits for that is no answer: room, TLS, or that all is sent; None when it does not."""
+        return self._room or self._shaking or (_CLOSING if self._is_closing else None)
 
     @property
     def _is_resettable(self) -> bool:
