@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from functools import lru_cache
 from typing import Final
 
-from smtpserv.dialogue.grammar import RCPT_ARGUMENT, is_address_literal
+from smtpserv.dialogue.grammar import RCPT_ARGUMENT, USUAL_MAILBOX, is_address_literal
 from smtpserv.message import Envelope, Session, protocol_name
 from smtpserv.network import ip_address
 
@@ -26,9 +26,6 @@ _LITERAL: Final = re.compile(r"\[(?:IPv6:[0-9a-f:.]+|[0-9.]+)\]", re.IGNORECASE 
 
 # Atom = 1*atext
 _ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", re.ASCII)
-
-# Mailbox, as most are: letters, digits, a hyphen or an underscore in each part, and not too long
-_USUAL: Final = re.compile(r"(?!.{256})[a-z0-9_-]++(?:\.[a-z0-9_-]++)*+@" + _DOMAIN.pattern, _DOMAIN.flags)
 
 #: What may not stand in a comment, and a word of one without it.
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:-]")
@@ -151,7 +148,9 @@ def _for(envelope: Envelope) -> list[str]:
         return []
     address = envelope.forward_paths[0].address
     return (
-        _together(["for", f"<{address}>"]) if _USUAL.fullmatch(address) or _is_told(address, envelope) else []
+        _together(["for", f"<{address}>"])
+        if USUAL_MAILBOX.fullmatch(address) or _is_told(address, envelope)
+        else []
     )
 
 

@@ -54,6 +54,48 @@ class Addresses(GrammarCase):
         """Every sender that the grammar allows is accepted, and comes out as sent, no source route."""
         self.assertEqual(parse(f"{command}<{route}{mailbox}>"), Mail(ReversePath(mailbox)))
 
+    @examples(200)
+    @given(
+        MAILBOXES | WIDE_MAILBOXES | st.text("aZ09_-.@>< \r\n\0\u017f\u212a", max_size=12),
+        st.sampled_from(["", "a" * 240]),
+    )
+    def test_usual(self, text: str, more: str) -> None:
+        """What passes for a usual mailbox is one, in whatever place, and short enough for any path."""
+        address = more + text
+        if grammar.USUAL_MAILBOX.fullmatch(address):
+            self.assertEqual(parse(f"MAIL FROM:<{address}>"), Mail(ReversePath(address)))
+            self.assertEqual(parse(f"RCPT TO:<{address}>"), Rcpt(ForwardPath(address)))
+
+    def test_is_usual(self) -> None:
+        """Most mailboxes are; none with a trick in it is."""
+        for address in ("a@b", "first.last@mail-1.example.com", "A_B-1@X9.example", "a" * 200 + "@b.example"):
+            self.assertTrue(grammar.USUAL_MAILBOX.fullmatch(address), address)
+        for address in (
+            "",
+            "a",
+            "@b",
+            "a@",
+            ".a@b",
+            "a..b@c",
+            "a.@b",
+            "a@-b",
+            "a@b-",
+            "a@b.",
+            "a@[192.0.2.1]",
+        ):
+            self.assertFalse(grammar.USUAL_MAILBOX.fullmatch(address), address)
+        for address in (
+            "a%b@c",
+            "a!b@c",
+            "a@b@c",
+            '"a"@b',
+            "a@b> SIZE=1",
+            "a@b\r\n",
+            "\u017f@b",
+            "a" * 250 + "@b",
+        ):
+            self.assertFalse(grammar.USUAL_MAILBOX.fullmatch(address), address)
+
     @examples(60)
     @given(WIDE_MAILBOXES.filter(fits), ROUTES)
     def test_forward_path(self, mailbox: str, route: str) -> None:

@@ -38,6 +38,13 @@ _MAILBOX = (
     rb"(?:" + _DOT_STRING + rb"|" + _QUOTED_STRING + rb")@(?:" + _DOMAIN + rb"|" + _ADDRESS_LITERAL + rb")"
 )
 
+# Mailbox, as most are: letters, digits, - and _, in ASCII, and of a length that any path may have
+_USUAL_LABEL = r"[a-z0-9]++(?:-++[a-z0-9]++)*+"
+USUAL_MAILBOX: Final = re.compile(
+    r"(?!.{250})[a-z0-9_-]++(?:\.[a-z0-9_-]++)*+@" + _USUAL_LABEL + rf"(?:\.{_USUAL_LABEL})*+",
+    re.IGNORECASE | re.ASCII,
+)
+
 # A-d-l = At-domain *( "," At-domain ) ; Path = "<" [ A-d-l ":" ] Mailbox ">"
 # The source route must be accepted and should be ignored (RFC 5321 section 4.1.1.3, appendix C).
 _ROUTE = rb"(?:@" + _DOMAIN + rb"(?:,@" + _DOMAIN + rb")*:)?"

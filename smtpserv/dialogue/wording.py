@@ -62,6 +62,8 @@ def _rcpt(command: Rcpt) -> str:
 def _path(lead: str, address: str, form: re.Pattern[bytes]) -> str:
     """An address in brackets, if all of it is one: its own bracket might end it, and parameters follow."""
     argument = f"{lead}:<{address}>"
+    if grammar.USUAL_MAILBOX.fullmatch(address):
+        return argument
     match = form.fullmatch(argument.encode())
     if match is None or (match[1] or match[2] or b"") != address.encode():
         raise ValueError(f"not a path: {argument!r}")
