@@ -201,9 +201,11 @@ class LoopWatch:
         header = self._header
         if header is None:
             return False
-        if len(header) == _NOTHING and (end := octets.find(b"\r\n\r\n", 0, MAX_HEADER - _NOTHING)) >= 0:
-            self._header = None  # it came in one piece, as most do
-            return self._counts(b"\r\n" + octets[:end])
+        if len(header) == _NOTHING and not octets.startswith(b"\r\n"):
+            end = octets.find(b"\r\n\r\n", 0, MAX_HEADER - _NOTHING)
+            if end >= 0:  # it came in one piece, as most do
+                self._header = None
+                return self._counts(b"\r\n" + octets[:end])
         start = max(0, len(header) - 3)
         header += octets
         end = header.find(b"\r\n\r\n", start, MAX_HEADER)

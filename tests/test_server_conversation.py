@@ -547,6 +547,20 @@ class DisconnectTests(SynchronousTestCase):
         self.assertTrue(session.ended)
 
 
+class MemoryTests(SynchronousTestCase):
+    """What a session holds on to."""
+
+    def test_answers_are_forgotten(self) -> None:
+        """An answer that took its time, a sink and what is in it perhaps, is not kept when it was used."""
+        later = Later()
+        session = memory_session(Processor(later))
+        session.say(PREAMBLE + CONTENT + b".\r\n")
+        session.advance(2.0)
+        later.fire()
+        session.advance(1.0)
+        self.assertIsNone(session.protocol._conversation.inquiry._watch._awaited)
+
+
 class GoodbyeTests(SynchronousTestCase):
     """QUIT ends a session, and nothing behind it is heard."""
 

@@ -285,6 +285,13 @@ def is_loop(pieces: Iterable[bytes], hostname: str = "mx.example") -> bool:
 class LoopWatchTests(SynchronousTestCase):
     """Messages that go in circles."""
 
+    def test_no_header(self) -> None:
+        """What stands in a body that no header goes before is none of its fields, in one piece or in two."""
+        octets = b"\r\n" + b"Received: from a by mx.example\r\n" * (MAX_HOPS + 1) + b"\r\nbody\r\n"
+        for pieces in ([octets], [octets[:1], octets[1:]], [octets[:2], octets[2:]]):
+            watch = LoopWatch("mx.example")
+            self.assertFalse(any(watch.is_loop(piece) for piece in pieces) or watch.ended(), pieces[0][:4])
+
     def test_hops(self) -> None:
         """So many fields may a message have, whoever wrote them, and no more."""
         for hops, loop in ((0, False), (1, False), (MAX_HOPS, False), (MAX_HOPS + 1, True)):

@@ -79,7 +79,10 @@ class Conversation:
         """End what has lasted too long, an answer of ours or the client's turn; whether anything had."""
         if self.inquiry.is_open:
             self._deadlines.waiting(now)
-            return self.inquiry.expire(now, self._house.limits.processing_deadline)
+        # It is looked even where nothing is open: what was would be remembered, with its answer.
+        late = self.inquiry.expire(now, self._house.limits.processing_deadline)
+        if late or self.inquiry.is_open:
+            return late
         overdue = self._deadlines.overdue(now)
         if overdue is not None:
             self.hang_up(overdue)

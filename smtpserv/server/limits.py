@@ -89,7 +89,10 @@ class Deadlines:
         self._data_began = None
 
     def waiting(self, now: float) -> None:
-        """Look while the client waits for us: that time is not its own."""
+        """Look while the client waits for us: the time since the last look is not its own.
+
+        Of waits that are shorter than a look is long, as many are seen as make up for those that are not.
+        """
         if self._data_began is not None:
             self._data_began += now - self._looked
         self._looked, self._octets_then = now, None
